@@ -1,0 +1,1 @@
+"""The network: sandbox, topologies, links, calibration. Knows nothing of federated learning."""

@@ -1,0 +1,32 @@
+"""fp16: IEEE half precision, rounded to nearest even."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from proto.adapter import Vector
+from proto.codecs.codec import CodecError, check_finite, check_length
+
+_LARGEST = float(np.finfo(np.float16).max)
+
+
+class Fp16:
+    """Half the bytes; relative error 2^-11 for values from 6e-5 to 65504."""
+
+    name = "fp16"
+    bits_per_parameter = 16.0
+    unbiased = False
+    wants_error_feedback = False
+
+    def encoded_bytes(self, size: int) -> int:
+        return 2 * size
+
+    def encode(self, vector: Vector, rng: np.random.Generator) -> bytes:
+        check_finite(self, vector)
+        if vector.size and (largest := float(np.abs(vector).max())) > _LARGEST:
+            raise CodecError(f"fp16: value {largest:g} is beyond {_LARGEST:g}")
+        return vector.astype("<f2").tobytes()
+
+    def decode(self, payload: bytes, size: int) -> Vector:
+        check_length(self, payload, size)
+        return np.frombuffer(payload, "<f2").astype(np.float32)

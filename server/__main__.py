@@ -1,0 +1,110 @@
+"""`python -m server`: the coordinator of one run, on a plain host:port."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import grpc
+
+from proto import codecs, federation_pb2_grpc
+from proto.adapter import LayoutError, load_adapter
+from proto.codecs import CodecError
+from proto.events import EventLog
+from server.devices import Registry
+from server.rounds import Federation, Plan
+from server.service import FederationService
+
+_GRPC_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # Two servers on one port must clash, not share it.
+    # A client that trains for an hour is silent, not dead; TCP is probed once a minute.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 60_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+]
+
+
+class PortError(RuntimeError):
+    """The address cannot be listened on."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    cli = argparse.ArgumentParser(prog="python -m server", description=__doc__)
+    cli.add_argument("--listen", required=True, metavar="HOST:PORT")
+    cli.add_argument("--devices", required=True, help="names of the devices, comma-separated")
+    cli.add_argument("--initial", required=True, type=Path, help="initial adapter (.safetensors)")
+    cli.add_argument("--checkpoints", required=True, type=Path, help="folder for each round's adapter")
+    cli.add_argument("--task", default="{}", help="JSON handed to the devices: what to train")
+    cli.add_argument("--run-id", default="run")
+    cli.add_argument("--rounds", type=int, default=1)
+    cli.add_argument("--cohort", type=float, default=1.0, help="fraction of devices in a round")
+    cli.add_argument("--uplink-codec", default="fp32")
+    cli.add_argument("--downlink-codec", default="fp32")
+    cli.add_argument("--seed", type=int, default=0)
+    cli.add_argument("--deadline", type=float, default=3600, help="seconds until a round closes")
+    cli.add_argument("--join-timeout", type=float, default=300, help="seconds to wait for all devices")
+    cli.add_argument("--reconnect-grace", type=float, default=5, help="seconds for a cut device to return")
+    cli.add_argument("--events", type=Path, help="append events to this JSON Lines file")
+    return cli
+
+
+async def serve(arguments: argparse.Namespace) -> bool:
+    """Run all rounds; returns whether each had an update."""
+    codecs.parse(arguments.uplink_codec)
+    codecs.parse(arguments.downlink_codec)
+    layout, adapter = load_adapter(arguments.initial)
+    federation = Federation(
+        plan=Plan(
+            rounds=arguments.rounds,
+            cohort_fraction=arguments.cohort,
+            uplink_codec=arguments.uplink_codec,
+            downlink_codec=arguments.downlink_codec,
+            seed=arguments.seed,
+            deadline_s=arguments.deadline,
+            join_timeout_s=arguments.join_timeout,
+            reconnect_grace_s=arguments.reconnect_grace,
+        ),
+        registry=Registry(arguments.run_id, arguments.devices.split(",")),
+        layout=layout,
+        adapter=adapter,
+        checkpoints=arguments.checkpoints,
+        events=EventLog(arguments.events, "server"),
+    )
+    server = grpc.aio.server(options=_GRPC_OPTIONS)
+    federation_pb2_grpc.add_FederationServicer_to_server(FederationService(federation, arguments.task), server)
+    try:
+        server.add_insecure_port(arguments.listen)
+    except RuntimeError as error:
+        raise PortError(f"cannot listen on {arguments.listen}: is the port in use?") from error
+    await server.start()
+    federation.events.write("server_ready", listen=arguments.listen, values=layout.size)
+    try:
+        return await federation.run()
+    finally:
+        federation.events.write("server_end")
+        await server.stop(grace=1)
+
+
+def main() -> int:
+    """0 done, 1 a round without any update or devices missing, 2 wrong input."""
+    logging.basicConfig(level=logging.INFO, format="server: %(message)s", stream=sys.stderr)
+    arguments = parser().parse_args()
+    try:
+        return 0 if asyncio.run(serve(arguments)) else 1
+    except TimeoutError as error:
+        print(f"server: {error}", file=sys.stderr)
+        return 1
+    except (LayoutError, CodecError, PortError) as error:
+        print(f"server: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

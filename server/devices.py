@@ -1,0 +1,114 @@
+"""The run's devices as the server knows them: identity, session, connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from proto.federation_pb2 import (
+    STATUS_IDENTITY_IN_USE,
+    STATUS_UNKNOWN_CLIENT,
+    STATUS_WRONG_RUN,
+    Status,
+)
+
+
+class Refusal(Exception):
+    """A request the server turns down; the run goes on."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass
+class Device:
+    """One device. `outbox` holds what its Tasks stream sends next: a round number, or None to finish."""
+
+    name: str
+    index: int
+    session: str = ""
+    examples: int = 0
+    connected: bool = False
+    outbox: asyncio.Queue[int | None] = field(default_factory=asyncio.Queue)
+
+
+class Registry:
+    """Devices by name; at most one live session each."""
+
+    def __init__(self, run_id: str, names: Sequence[str]) -> None:
+        self.run_id = run_id
+        self.devices = {name: Device(name, index) for index, name in enumerate(names)}
+        self._changed = asyncio.Condition()
+
+    def join(self, name: str, session: str) -> Device:
+        """Take a place. A dead session's place can be taken by a new process; a live one's cannot."""
+        device = self.devices.get(name)
+        if device is None:
+            known = ", ".join(self.devices)
+            raise Refusal(STATUS_UNKNOWN_CLIENT, f"no device '{name}' in this run (devices: {known})")
+        if device.connected and device.session != session:
+            raise Refusal(STATUS_IDENTITY_IN_USE, f"another live session is '{name}'")
+        if device.session != session:
+            device.examples = 0
+        device.session = session
+        return device
+
+    def authenticate(self, name: str, session: str, run_id: str) -> Device:
+        """The device of a session that has joined. Raises Refusal for any other."""
+        if run_id != self.run_id:
+            raise Refusal(STATUS_WRONG_RUN, f"'{name}' belongs to run {run_id}, this is {self.run_id}")
+        device = self.devices.get(name)
+        if device is None or device.session != session:
+            raise Refusal(STATUS_UNKNOWN_CLIENT, f"'{name}' has not joined with this session")
+        return device
+
+    async def connect(self, device: Device) -> None:
+        """Its Tasks stream is open."""
+        async with self._changed:
+            device.connected = True
+            device.outbox = asyncio.Queue()
+            self._changed.notify_all()
+
+    async def disconnect(self, device: Device, session: str) -> None:
+        """Its Tasks stream has ended, unless another session has taken over meanwhile."""
+        async with self._changed:
+            if device.session == session:
+                device.connected = False
+            self._changed.notify_all()
+
+    async def wait_until_all_connected(self, timeout_s: float) -> list[str]:
+        """Names of devices that are still missing after `timeout_s`; empty when all are there."""
+
+        def missing() -> list[str]:
+            return [device.name for device in self.devices.values() if not device.connected]
+
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait_for(lambda: not missing()), timeout_s)
+            except TimeoutError:
+                return missing()
+        return []
+
+    async def wait_until_all_gone(self, timeout_s: float) -> None:
+        """Wait, at most `timeout_s`, until no stream is open."""
+        async with self._changed:
+            try:
+                await asyncio.wait_for(
+                    self._changed.wait_for(lambda: not any(d.connected for d in self.devices.values())),
+                    timeout_s,
+                )
+            except TimeoutError:
+                return
+
+    async def reconnected(self, device: Device, timeout_s: float) -> bool:
+        """Whether the device is connected again within `timeout_s`."""
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait_for(lambda: device.connected), timeout_s)
+            except TimeoutError:
+                return False
+        return True
+
