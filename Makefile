@@ -1,2 +1,50 @@
+# Two commands: `make demo` and `make test`. Both install what is missing first; a second call is quick.
+PYTHON ?= python3
+BIN := .venv/bin
+export FEDCELL_CACHE ?= $(CURDIR)/.cache
+
+DEBIAN := mininet iproute2 bridge-utils iputils-ping iperf3 ethtool util-linux \
+          gcc libc6-dev python3-dev python3-venv
+# Where no NVIDIA driver answers, torch's CPU build: the default one brings gigabytes of CUDA.
+TORCH := $(shell nvidia-smi >/dev/null 2>&1 && echo 2.13.0 || echo 2.13.0+cpu)
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test check setup debian clean
+
+demo: setup
+	$(BIN)/fedcell run experiments/configs/cell.yaml
+	$(BIN)/fedcell evaluate runs/latest
+
+test: setup check
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: debian .venv/.installed
+	@$(BIN)/python -m client.diffusion.data
+
+debian:
+	@missing=$$(for p in $(DEBIAN); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	command -v npm >/dev/null || missing="$$missing npm"; \
+	test -z "$$missing" && exit 0; \
+	echo "installing Debian packages:" $$missing; \
+	sudo=$$(test $$(id -u) = 0 || echo sudo); \
+	$$sudo apt-get update -qq && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
+
+.venv/.installed: pyproject.toml constraints.txt emulation/relay.c $(wildcard emulation/*.h)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt setuptools wheel
+	$(BIN)/pip install --quiet --constraint constraints.txt "torch==$(TORCH)" 2>/dev/null \
+	  || $(BIN)/pip install --quiet --constraint constraints.txt "torch==$(TORCH)" --extra-index-url $(TORCH_CPU_INDEX)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
 proto/federation_pb2.py: proto/federation.proto
-	.venv/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $<
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $<
+
+clean:
+	rm -rf .venv build *.egg-info emulation/*.so

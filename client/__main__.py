@@ -18,9 +18,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--server", required=True, metavar="HOST:PORT")
     cli.add_argument("--id", required=True, help="this device's name in the run, for example dev0")
     cli.add_argument("--events", type=Path, help="append events to this JSON Lines file")
-    cli.add_argument(
-        "--seconds-per-step", type=float, help="hold updates as if a local step took this long"
-    )
+    cli.add_argument("--seconds-per-step", type=float, help="hold updates as if a local step took this long")
     cli.add_argument("--slots", type=Path, help="folder of lock files that gate training to the cores")
     cli.add_argument("--reconnect", type=float, default=60, help="seconds to look for a lost server")
     return cli

@@ -20,9 +20,8 @@ from client.counters import read_counters
 from client.device import Compute
 from client.trainers import build_trainer
 from client.training import Trainer
-from proto import codecs
+from proto import codecs, federation_pb2_grpc
 from proto import federation_pb2 as pb
-from proto import federation_pb2_grpc
 from proto.adapter import Vector
 from proto.events import EventLog
 from proto.payload import Assembler, chunks
@@ -178,8 +177,13 @@ class Session:
         assert self._trainer is not None
         number = start.round
         progress = _Progress(self.events, "compute_progress", number)
+        # A profile's time runs from here; measured compute begins when a core is free.
+        began = time.monotonic()
+        if self.compute.seconds_per_step is not None:
+            self.events.write("compute_start", round=number)
         with self.compute.slot():
-            began = self.events.write("compute_start", round=number)
+            if self.compute.seconds_per_step is None:
+                self.events.write("compute_start", round=number)
             cpu = time.process_time()
             result = self._trainer.train(adapter, round_number=number, on_step=progress.report)
             cpu = time.process_time() - cpu
@@ -236,9 +240,7 @@ class Session:
             steps=update.steps,
             loss=update.loss,
         )
-        self.events.write(
-            "upload_start", round=update.round_number, attempt=update.attempt, offset=offset
-        )
+        self.events.write("upload_start", round=update.round_number, attempt=update.attempt, offset=offset)
         progress = _Progress(self.events, "upload_progress", update.round_number)
         yield pb.UploadPart(header=header)
         for chunk in chunks(update.payload, offset):

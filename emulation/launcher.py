@@ -35,6 +35,8 @@ _CLONE_NEWNET = 0x40000000
 class LauncherError(RuntimeError):
     """The fork server could not do what was asked; the message is its own."""
 
+    wrong_input = False
+
 
 class Launcher:
     """The parent's side. Every request is answered before the next is sent."""

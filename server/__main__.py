@@ -76,7 +76,9 @@ async def serve(arguments: argparse.Namespace) -> bool:
         events=EventLog(arguments.events, "server"),
     )
     server = grpc.aio.server(options=_GRPC_OPTIONS)
-    federation_pb2_grpc.add_FederationServicer_to_server(FederationService(federation, arguments.task), server)
+    federation_pb2_grpc.add_FederationServicer_to_server(
+        FederationService(federation, arguments.task), server
+    )
     try:
         server.add_insecure_port(arguments.listen)
     except RuntimeError as error:

@@ -111,4 +111,3 @@ class Registry:
             except TimeoutError:
                 return False
         return True
-

@@ -66,7 +66,9 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             if not device.examples:
                 raise Refusal(pb.STATUS_UNKNOWN_CLIENT, f"'{device.name}' has not registered its layout")
         except Refusal as refusal:
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, self._refused(request.client_id, refusal))
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION, self._refused(request.client_id, refusal)
+            )
         await self._registry.connect(device)
         try:
             async for instruction in self._instructions(device):
@@ -146,9 +148,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         current.settle(name, "finished")
         return pb.UploadReply(status=pb.STATUS_OK, received=assembler.received)
 
-    async def UploadStatus(
-        self, request: pb.UploadKey, context: grpc.aio.ServicerContext
-    ) -> pb.UploadReply:
+    async def UploadStatus(self, request: pb.UploadKey, context: grpc.aio.ServicerContext) -> pb.UploadReply:
         try:
             _, current = self._open_round_of(request)
         except Refusal as refusal:
@@ -197,9 +197,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
 
     def _refused(self, name: str, refusal: Refusal, round_number: int | None = None) -> str:
         status = pb.Status.Name(refusal.status)
-        self._events.write(
-            "refused", client=name, status=status, reason=refusal.reason, round=round_number
-        )
+        self._events.write("refused", client=name, status=status, reason=refusal.reason, round=round_number)
         log.warning("refused %s: %s", name, refusal.reason)
         return refusal.reason
 

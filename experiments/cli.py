@@ -1,0 +1,247 @@
+"""The command line. Results go to standard output, progress and errors to standard error.
+
+Exit status: 0 done, 1 the result is invalid or a check failed, 2 the input is wrong or this machine
+cannot do it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from emulation import sandbox
+from experiments import config
+from experiments.config import Experiment
+from experiments.preflight import check_inputs
+
+if TYPE_CHECKING:  # Heavy, and of no use outside the sandbox: imported where a command needs them.
+    from emulation.topology import Network
+    from experiments.run import Result
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Federated fine-tuning of generative models across emulated wireless networks, measured.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE ...]",
+        help="Overrides, such as rounds=2 uplink.codec=int8",
+    ),
+]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/latest.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what this machine can do, and the fix for what it cannot. Exit 1 if no run is possible."""
+    from experiments.doctor import examine
+
+    findings = examine()
+    ok = all(finding.ok for finding in findings if finding.needed)
+    if as_json:
+        _print_json({"ok": ok, "findings": [asdict(finding) for finding in findings]})
+    else:
+        table = Table("", "", "", box=None, show_header=False)
+        for finding in findings:
+            mark = "ok" if finding.ok else "MISSING" if finding.needed else "no"
+            table.add_row(mark, finding.name, finding.detail)
+        Console().print(table)
+    raise typer.Exit(0 if ok else 1)
+
+
+@app.command()
+def run(file: Config, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Run one experiment and write its run directory. Exit 1 if the result is invalid."""
+    experiment = _experiment(file, overrides)
+    if not sandbox.inside():
+        check_inputs(experiment)
+    _enter_sandbox()
+    from experiments.run import Run
+
+    result = Run(experiment).execute()
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        _print_result(result)
+    raise typer.Exit(0 if result.valid else 1)
+
+
+@app.command()
+def calibrate(
+    file: Config,
+    overrides: Overrides = None,
+    quick: Annotated[bool, typer.Option("--quick", help="The short checks that precede every run.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure every link and compare with what was configured. Exit 1 on a miss."""
+    experiment = _experiment(file, overrides)
+    _enter_sandbox()
+    from emulation import calibration
+
+    with _network(experiment) as network:
+        checks = calibration.calibrate(network, quick=quick)
+        backend = network.backend_name
+        violations = network.violations()
+    valid = not violations and all(check.passed is not False for check in checks)
+    if as_json:
+        rows = [{**asdict(check), "pass": check.passed} for check in checks]
+        _print_json({"valid": valid, "backend": backend, "violations": violations, "checks": rows})
+    else:
+        table = Table("link", "direction", "metric", "configured", "measured", "gate", "verdict")
+        for check in checks:
+            verdict = {True: "pass", False: "MISS", None: "not tested"}[check.passed]
+            cells = (check.link, check.direction, check.metric, check.configured, check.measured, check.gate)
+            table.add_row(*(_cell(cell) for cell in cells), verdict)
+        Console().print(table)
+        for violation in violations:
+            print(f"INVALID: {violation}")
+        print(f"{backend}: {'all gates hold' if valid else 'NOT VALID'}")
+    raise typer.Exit(0 if valid else 1)
+
+
+@app.command()
+def shell(
+    file: Config,
+    overrides: Overrides = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Option("-c", metavar="LINE", help="Run this prompt line and leave; can be repeated."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open the Mininet prompt inside the experiment's network.
+
+    For example: -c 'server iperf3 -s -D' -c 'dev0 iperf3 -c server -R -t 5'
+    """
+    experiment = _experiment(file, overrides)
+    if as_json and not command:
+        raise config.ConfigError("--json needs at least one -c LINE")
+    _enter_sandbox()
+    from experiments.shell import prompt, run_lines
+
+    with _network(experiment) as network:
+        if not command:
+            prompt(network)
+            return
+        answers = run_lines(network, command, capture=as_json)
+    if as_json:
+        _print_json({"lines": answers})
+
+
+@app.command()
+def evaluate(run_dir: RunDir, as_json: AsJson = False) -> None:
+    """Held-out loss of every round's adapter, and samples before, after the first and last round."""
+    from experiments.evaluate import evaluate_run
+
+    evaluation = evaluate_run(run_dir, progress=lambda text: print(text, file=sys.stderr, flush=True))
+    if as_json:
+        _print_json(evaluation.to_json())
+    else:
+        print(evaluation.summary())
+
+
+@app.command()
+def figures(run_dir: RunDir, as_json: AsJson = False) -> None:
+    """Draw a run's figures again from its tables."""
+    from experiments.figures import draw_run
+
+    paths = [str(path) for path in draw_run(run_dir)]
+    if as_json:
+        _print_json({"figures": paths})
+    else:
+        print("\n".join(paths))
+
+
+def _experiment(file: Path, overrides: list[str] | None) -> Experiment:
+    return config.load(file, overrides or [])
+
+
+def _network(experiment: Experiment) -> Network:
+    from emulation.topology import Network
+
+    return Network(
+        experiment.links(),
+        backend=experiment.emulation.backend,
+        seed=experiment.seed,
+        congestion_control=experiment.network.congestion_control,
+    )
+
+
+def _enter_sandbox() -> None:
+    """Run this same command again inside a sandbox, unless this is that."""
+    if not sandbox.inside():
+        raise typer.Exit(sandbox.run([sys.executable, "-m", "experiments.cli", *sys.argv[1:]]))
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.default_int_handler)
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    json.dump(document, sys.stdout, allow_nan=False)
+    print()
+
+
+def _cell(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _print_result(result: Result) -> None:
+    """The rounds, whether they can be trusted, and where everything is."""
+    from experiments.run import describe
+
+    table = Table("round", "latency s", "bound s", "devices", "payload down/up MB", "wire down/up MB")
+    for row in result.rounds.to_dict("records"):
+        table.add_row(
+            str(row["round"]),
+            f"{row['latency_s']:.3f}",
+            f"{row['bound_s']:.3f}" if row["bound_s"] is not None else "-",
+            f"{row['clients_finished']}/{row['cohort']}",
+            f"{row['payload_down_bytes'] / 1e6:.3f} / {row['payload_up_bytes'] / 1e6:.3f}",
+            f"{row['wire_down_bytes'] / 1e6:.3f} / {row['wire_up_bytes'] / 1e6:.3f}",
+        )
+    Console().print(table)
+    missed = [check for check in result.checks if check.passed is False]
+    print(f"calibration: {len(result.checks) - len(missed)} of {len(result.checks)} checks without a miss")
+    for check in missed:
+        print(f"  MISS {describe(check)}")
+    for warning in result.warnings:
+        print(f"warning: {warning}")
+    for reason in result.invalid_reasons:
+        print(f"INVALID: {reason}")
+    print(f"{'valid' if result.valid else 'INVALID'} run: {result.run_dir}")
+
+
+def main() -> None:
+    """Entry point of `fedcell`."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("fedcell: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _OURS:
+            raise  # Our errors have names and are meant to be read; any other is a defect.
+        print(f"fedcell: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2 if getattr(error, "wrong_input", True) else 1)
+
+
+_OURS = ("proto", "server", "client", "emulation", "experiments")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""The configuration of one experiment: YAML, then `key=value` overrides, then checked models.
+
+Whatever is wrong is one line that names the key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from emulation.link import FRAME_BYTES, AccessLink, LinkSpec
+from experiments.units import Duration, Fraction, Queue, QueueLength, Rate
+from proto import codecs
+
+BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message is one line naming file and key."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Direction(_Section):
+    """One direction of a device's link."""
+
+    rate: Rate
+    delay: Duration = 0.0
+    jitter: Duration = 0.0
+    """Standard deviation of the delay, normally distributed; frames stay in order."""
+    loss: Fraction = 0.0
+    queue: QueueLength = Queue(0.1, "s")
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.rate <= 0:
+            raise ValueError("rate: a link needs more than 0 bit/s")
+        if self.loss >= 1:
+            raise ValueError("loss: at 100% nothing ever arrives")
+        if self.spec().queue_bytes < FRAME_BYTES:
+            raise ValueError(f"queue: shorter than one frame of {FRAME_BYTES} bytes")
+        return self
+
+    def spec(self) -> LinkSpec:
+        """What the emulation is asked for."""
+        queue_bytes = self.queue.bytes_at(self.rate, FRAME_BYTES)
+        return LinkSpec(self.rate, self.delay, self.jitter, self.loss, queue_bytes)
+
+
+class Device(_Section):
+    """A device, or `count` alike."""
+
+    up: Direction
+    down: Direction
+    count: int = Field(1, ge=1, le=1000)
+    seconds_per_step: Duration | None = None
+    """This device's own compute profile; None: compute.seconds_per_step."""
+
+
+class Network(_Section):
+    topology: Literal["cell"] = "cell"
+    congestion_control: str = "cubic"
+    devices: list[Device] = Field(min_length=1)
+
+
+class Adapter(_Section):
+    rank: int = Field(4, ge=1, le=1024)
+    target_modules: list[str] = ["to_q", "to_k", "to_v", "to_out.0"]
+
+
+class Training(_Section):
+    trainer: Literal["diffusion", "synthetic"] = "diffusion"
+    data: str = "emoji"
+    """`emoji`, or a folder of images with metadata.jsonl."""
+    partition: str = "style"
+    """`style`, `iid` or `dirichlet(ALPHA)`."""
+    steps: int = Field(20, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class Compute(_Section):
+    """Measured on this machine (None), or the profile of a named device."""
+
+    seconds_per_step: Duration | None = None
+
+
+class Link(_Section):
+    """How updates travel in one direction."""
+
+    codec: str = "fp32"
+
+    @model_validator(mode="after")
+    def _codec_exists(self) -> Self:
+        codecs.parse(self.codec)
+        return self
+
+
+class Federation(_Section):
+    cohort: Fraction = 1.0
+    round_deadline: Duration = 3600.0
+    join_timeout: Duration = 300.0
+    reconnect_grace: Duration = 5.0
+    port: int = Field(50051, ge=1, le=65535)
+
+
+class Emulation(_Section):
+    backend: Literal["auto", "netem", "relay"] = "auto"
+
+
+class Experiment(_Section):
+    """Everything one run needs."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    seed: int = Field(0, ge=0, lt=2**32)
+    rounds: int = Field(3, ge=1)
+    model: str = "bundled"
+    """`bundled`, `sd15` (its layout only), or a Stable Diffusion checkpoint folder or hub name."""
+    adapter: Adapter = Adapter()
+    training: Training = Training()
+    compute: Compute = Compute()
+    uplink: Link = Link()
+    downlink: Link = Link()
+    federation: Federation = Federation()
+    network: Network
+    emulation: Emulation = Emulation()
+    output: Path = Path("runs")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.training.trainer == "synthetic") != (self.model == "sd15"):
+            raise ValueError(
+                "model: model=sd15 (a layout without weights) and training.trainer=synthetic go together; "
+                "training needs model=bundled or a checkpoint folder"
+            )
+        if self.model == "sd15" and self.adapter.target_modules != Adapter().target_modules:
+            raise ValueError("adapter.target_modules: model=sd15 knows the default target modules only")
+        return self
+
+    @property
+    def base(self) -> str:
+        """The checkpoint that diffusers loads."""
+        return str(BUNDLED_BASE) if self.model == "bundled" else self.model
+
+    def expanded_devices(self) -> list[tuple[str, Device]]:
+        """dev0, dev1, ... with what each was asked to be."""
+        alike = [device for device in self.network.devices for _ in range(device.count)]
+        return [(f"dev{index}", device) for index, device in enumerate(alike)]
+
+    def links(self) -> list[AccessLink]:
+        """The access link of each device."""
+        return [
+            AccessLink(name, up=device.up.spec(), down=device.down.spec())
+            for name, device in self.expanded_devices()
+        ]
+
+    def seconds_per_step(self, device: Device) -> float | None:
+        """The compute profile that holds for a device; None: measured."""
+        if device.seconds_per_step is not None:
+            return device.seconds_per_step
+        return self.compute.seconds_per_step
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read a configuration file and apply `key=value` overrides. Raises ConfigError."""
+    try:
+        config = OmegaConf.create(yaml.safe_load(path.read_text()) or {})
+        if not OmegaConf.is_dict(config):
+            raise ConfigError(f"{path}: not a configuration (a YAML mapping)")
+        for override in overrides:
+            key, equals, value = override.partition("=")
+            if not equals or not key:
+                raise ConfigError(f"'{override}': write overrides as key=value")
+            OmegaConf.update(config, key, yaml.safe_load(value), merge=True)
+        values = OmegaConf.to_container(config, resolve=True)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not YAML: {_one_line(error)}") from error
+    except (OmegaConfBaseException, AttributeError, IndexError, TypeError) as error:
+        raise ConfigError(f"{path}: {_one_line(error)}") from error
+    try:
+        return Experiment.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_problem(error)}") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The first thing wrong, as `key: what to do`; unknown keys first, for they explain the others."""
+    problems = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    first = problems[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = sorted(_keys_beside(first["loc"]))
+        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"one of {', '.join(known)}"
+        message = f"unknown key; {hint}"
+    elif first["type"] == "missing":
+        message = "is missing"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{where}: {message}{more}" if where else message + more
+
+
+def _keys_beside(location: tuple[int | str, ...]) -> set[str]:
+    """The keys that are known where an unknown one stood."""
+    model: type[BaseModel] = Experiment
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        inner = getattr(annotation, "__args__", (annotation,))[0]
+        model = inner if isinstance(inner, type) else model
+    return set(model.model_fields)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

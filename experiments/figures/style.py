@@ -1,0 +1,52 @@
+"""How every figure looks: colour-blind safe, readable in print, PNG and PDF beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): told apart by the colour-blind and in print.
+SKY, ORANGE, GREEN, BLUE, VERMILION, PURPLE, YELLOW, GREY = (
+    "#56B4E9",
+    "#E69F00",
+    "#009E73",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+    "#F0E442",
+    "#999999",
+)
+
+INVALID_NOTE = "INVALID RUN: see manifest.json"
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """An empty figure in our style."""
+    matplotlib.rcParams.update(
+        {
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.grid.axis": "y",
+            "grid.alpha": 0.3,
+            "axes.axisbelow": True,
+            "pdf.fonttype": 42,
+        }
+    )
+    return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def save(figure: Figure, path: Path, *, valid: bool) -> list[Path]:
+    """Write `path` as .png and .pdf; a run that cannot be trusted says so on every figure."""
+    if not valid:
+        figure.text(0.5, 0.5, INVALID_NOTE, color=VERMILION, fontsize=20, alpha=0.5, ha="center", rotation=20)
+    paths = [path.with_suffix(".png"), path.with_suffix(".pdf")]
+    for target in paths:
+        figure.savefig(target, dpi=160)
+    return paths

@@ -1,0 +1,28 @@
+"""The adapter that round 1 starts from, written where the server reads it.
+
+Called in the fork server, which has the base in memory; nothing else needs to load it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from proto.adapter import save_adapter
+
+
+def write_diffusion(path: str, base: str, rank: int, target_modules: list[str], seed: int) -> None:
+    """Of a diffusers checkpoint."""
+    from client.diffusion.lora import initial_adapter
+
+    from client.diffusion.base import load_base
+
+    layout, adapter = initial_adapter(load_base(base), rank, target_modules, seed)
+    save_adapter(Path(path), layout, adapter)
+
+
+def write_synthetic(path: str, rank: int, seed: int) -> None:
+    """Of Stable Diffusion v1.5's layout, without its weights."""
+    from client.synthetic import initial_adapter, sd15_lora_layout
+
+    layout = sd15_lora_layout(rank)
+    save_adapter(Path(path), layout, initial_adapter(layout, seed))

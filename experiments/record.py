@@ -1,0 +1,150 @@
+"""From a timeline to the run's tables and manifest, and the verdict whether they can be trusted."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from emulation.link import FRAME_BYTES, SEGMENT_BYTES, AccessLink, LinkSpec
+from experiments.timeline import PHASES, ClientRound, Event, Round
+
+_WIRE = ("tx_bytes", "rx_bytes")
+
+
+def bound_s(payload_bytes: float, link: LinkSpec) -> float:
+    """The least time a payload takes: payload * 8 / rate * 1514/1448 + propagation, in seconds."""
+    return payload_bytes * 8 / link.rate_bps * FRAME_BYTES / SEGMENT_BYTES + link.delay_s
+
+
+def clients_table(rounds: Iterable[Round], links: dict[str, AccessLink]) -> pd.DataFrame:
+    """One row a round and client; see the README for the columns."""
+    return pd.DataFrame([_client_row(c, links[c.client]) for r in rounds for c in r.clients.values()])
+
+
+def _client_row(client: ClientRound, link: AccessLink) -> dict[str, Any]:
+    payload_down = client.value("download_end", "payload_bytes")
+    payload_up = client.value("encode_end", "payload_bytes")
+    compute_s = client.phase_s("compute")
+    # A device that was lost has no last reading of its own: the runner took one when its process ended.
+    after_download = client.marks.get("download_end") or client.exit
+    before_upload = client.marks.get("encode_end")
+    after_upload = client.marks.get("upload_end") or client.exit
+    row: dict[str, Any] = {"round": client.round, "client": client.client, "outcome": client.outcome}
+    row |= {f"{phase}_s": client.phase_s(phase) for phase in PHASES}
+    row |= {
+        "payload_down_bytes": payload_down,
+        "message_down_bytes": client.value("download_end", "message_bytes"),
+        "wire_down_bytes": _counted(_WIRE, client.before, after_download),
+        "payload_up_bytes": payload_up,
+        "message_up_bytes": client.value("upload_received", "message_bytes"),
+        "wire_up_bytes": _counted(_WIRE, before_upload, after_upload),
+        "received_up_bytes": _received(client),
+        "retransmitted_segments": _counted(("retransmitted_segments",), client.before, after_upload),
+        "steps": client.value("compute_end", "steps"),
+        "loss": client.value("compute_end", "loss"),
+        "cpu_s": client.value("compute_end", "cpu_s"),
+        "overrun_s": client.value("compute_end", "overrun_s"),
+        "upload_attempts": client.value("upload_end", "attempts"),
+        "exit_status": client.exit["status"] if client.exit else None,
+        "bound_download_s": None if payload_down is None else bound_s(payload_down, link.down),
+        "bound_upload_s": None if payload_up is None else bound_s(payload_up, link.up),
+    }
+    parts = (row["bound_download_s"], compute_s, row["bound_upload_s"])
+    row["bound_s"] = None if None in parts else sum(parts)
+    return row
+
+
+def _counted(keys: Iterable[str], before: Event | None, after: Event | None) -> int | None:
+    """How far the interface counters moved between two readings."""
+    if before is None or after is None:
+        return None
+    return sum(after[key] - before[key] for key in keys)
+
+
+def _received(client: ClientRound) -> int | None:
+    """Payload bytes of the update that reached the server, whether it was complete or not."""
+    for mark, key in (("upload_received", "payload_bytes"), ("client_lost", "received")):
+        if (value := client.value(mark, key)) is not None:
+            return int(value)
+    return None
+
+
+def rounds_table(rounds: Iterable[Round], clients: pd.DataFrame) -> pd.DataFrame:
+    """One row a round: latency beside its physical bound, and bytes summed over the cohort."""
+    rows = []
+    started: float | None = None
+    for one in rounds:
+        started = one.start if started is None else started
+        cohort = clients[clients["round"] == one.number]
+        finished = cohort[cohort["outcome"] == "finished"]
+        sums = {
+            column: int(cohort[column].fillna(0).sum())
+            for column in clients.columns
+            if column.endswith("_bytes") or column == "retransmitted_segments"
+        }
+        rows.append(
+            {
+                "round": one.number,
+                "start_s": one.start - started,
+                "latency_s": one.latency_s,
+                "bound_s": finished["bound_s"].max() if len(finished) else None,
+                "cohort": len(cohort),
+                "clients_finished": len(finished),
+                **sums,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def contradictions(clients: pd.DataFrame, links: dict[str, AccessLink]) -> list[str]:
+    """What cannot be: each makes the run invalid, for something was counted or emulated wrongly."""
+    found = []
+    for row in clients[clients["outcome"] == "finished"].to_dict("records"):
+        where = f"round {row['round']}, {row['client']}"
+        for way in ("down", "up"):
+            payload, message, wire = (row[f"{level}_{way}_bytes"] for level in ("payload", "message", "wire"))
+            if not wire >= message >= payload:
+                found.append(
+                    f"{where}: bytes {way} contradict: wire {wire}, message {message}, payload {payload}"
+                )
+        link = links[row["client"]]
+        for phase, way, spec in (("upload", "up", link.up), ("download", "down", link.down)):
+            least = row[f"payload_{way}_bytes"] * 8 / spec.rate_bps
+            if not row[f"{phase}_s"] >= least:
+                found.append(
+                    f"{where}: {phase} of {row[f'{phase}_s']:.3f} s is faster than the link's {least:.3f} s"
+                )
+        if row["overrun_s"]:
+            needed = row["compute_s"] / (row["compute_s"] - row["overrun_s"])
+            found.append(
+                f"{where}: training took {row['overrun_s']:.2f} s longer than the compute profile; "
+                f"a profile {needed:.2f} x slower would fit this machine"
+            )
+    return found
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """As CSV, whole or not at all; microseconds are enough for times."""
+    partial = path.with_suffix(".partial")
+    table.to_csv(partial, index=False, float_format="%.6f")
+    partial.replace(path)
+
+
+def write_manifest(manifest: dict[str, Any], path: Path) -> None:
+    """As JSON, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
+    partial.replace(path)
+
+
+def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table as JSON values: what is missing is null."""
+    return [
+        {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+        for row in table.astype(object).to_dict("records")
+    ]

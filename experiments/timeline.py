@@ -1,0 +1,127 @@
+"""From the event logs of all processes to what each device did in each round, and when.
+
+All times are CLOCK_MONOTONIC seconds. The phases of one round and client, each from an event of one
+process to an event of another:
+
+    download   server pushes the first byte .. client has decoded the last
+    gate       .. a core is free to train on (0 on a device of its own)
+    compute    local training, and the hold of a compute profile
+    encode     the codec
+    upload     first byte handed over .. last byte at the server
+    wait       .. the round closes
+    aggregate  decode of the last update .. new global adapter ready
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+PHASES = ("download", "gate", "compute", "encode", "upload", "wait", "aggregate")
+
+# phase -> the marks it runs between
+_BOUNDS = {
+    "download": ("download_start", "download_end"),
+    "gate": ("download_end", "compute_start"),
+    "compute": ("compute_start", "compute_end"),
+    "encode": ("compute_end", "encode_end"),
+    "upload": ("upload_start", "upload_received"),
+    "wait": ("upload_received", "aggregate_start"),
+    "aggregate": ("aggregate_start", "round_end"),
+}
+
+# A retried upload starts once: its first byte is what counts. Everything else ends with its last event.
+_FIRST_COUNTS = ("download_start", "upload_start")
+
+
+@dataclass
+class ClientRound:
+    """One device in one round: its marks (event -> the event) and how it ended."""
+
+    round: int
+    client: str
+    marks: dict[str, Event] = field(default_factory=dict)
+    outcome: str = "unfinished"
+    before: Event | None = None
+    """The last reading of the device's wire counters before this round reached it."""
+    exit: Event | None = None
+    """How its process ended, when it ended within this round."""
+
+    def time(self, mark: str) -> float | None:
+        event = self.marks.get(mark)
+        return None if event is None else float(event["t"])
+
+    def phase_s(self, phase: str) -> float | None:
+        """Seconds of a phase; None where it did not end."""
+        start, end = (self.time(mark) for mark in _BOUNDS[phase])
+        return None if start is None or end is None else end - start
+
+    def value(self, mark: str, key: str) -> Any:
+        """A field of one of its events; None where there is none."""
+        return self.marks.get(mark, {}).get(key)
+
+
+@dataclass
+class Round:
+    """One round."""
+
+    number: int
+    start: float
+    end: float | None = None
+    clients: dict[str, ClientRound] = field(default_factory=dict)
+
+    @property
+    def latency_s(self) -> float | None:
+        """Start .. new global adapter ready."""
+        return None if self.end is None else self.end - self.start
+
+
+def read_events(folder: Path) -> list[Event]:
+    """All processes' events in order of time; a last line cut off by a kill is left out."""
+    events: list[Event] = []
+    for file in sorted(folder.glob("*.jsonl")):
+        for line in file.read_text().splitlines():
+            try:
+                events.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return sorted(events, key=lambda event: event["t"])
+
+
+def build(events: Iterable[Event]) -> list[Round]:
+    """Rounds in order, from events in order of time."""
+    rounds: dict[int, Round] = {}
+    last_counters: dict[str, Event] = {}
+    open_round: Round | None = None
+    for event in events:
+        kind = event["event"]
+        if kind == "round_start":
+            open_round = Round(event["round"], event["t"])
+            rounds[open_round.number] = open_round
+            for name in event["cohort"]:
+                start = last_counters.get(name)
+                open_round.clients[name] = ClientRound(open_round.number, name, before=start)
+        client = event.get("client") or event["process"]
+        current = rounds.get(event.get("round") or -1)
+        if kind in ("aggregate_start", "round_end") and current:
+            for client_round in current.clients.values():
+                client_round.marks[kind] = event
+        elif current and client in current.clients:
+            marks = current.clients[client].marks
+            if not (kind in _FIRST_COUNTS and kind in marks):
+                marks[kind] = event
+        if kind == "round_end" and current:
+            current.end = event["t"]
+            for name, outcome in event["outcomes"].items():
+                current.clients[name].outcome = outcome
+            open_round = None
+        if kind == "client_exit" and open_round and client in open_round.clients:
+            open_round.clients[client].exit = event
+        if "tx_bytes" in event:
+            last_counters[client] = event
+    return [rounds[number] for number in sorted(rounds)]
