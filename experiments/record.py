@@ -142,7 +142,7 @@ def write_manifest(manifest: dict[str, Any], path: Path) -> None:
     partial.replace(path)
 
 
-def json_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+def json_rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
     """A table as JSON values: what is missing is null."""
     return [
         {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}

@@ -29,16 +29,8 @@ def draw(clients: pd.DataFrame) -> Figure:
                 megabytes = rows[f"{level}_{way}_bytes"].mean() / 1e6
                 place = index * 4 + offset
                 axes.bar(place, megabytes, color=colour, width=0.95)
-                axes.text(
-                    place,
-                    0,
-                    f" {megabytes:.3f}",
-                    rotation=90,
-                    ha="center",
-                    va="bottom",
-                    fontsize=7,
-                    color=ink,
-                )
+                text = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 7, "color": ink}
+                axes.text(place, 0, f" {megabytes:.3f}", **text)
             least = rows[f"payload_{way}_bytes"].mean() / 1e6 * FRAME_BYTES / SEGMENT_BYTES
             axes.plot([index * 4 - 0.5, index * 4 + 2.5], [least] * 2, color="black", linewidth=1.2)
         axes.set_xticks([index * 4 + 1 for index in range(len(devices))], devices)
