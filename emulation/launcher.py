@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -55,7 +56,7 @@ class Launcher:
                 stderr=output,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
         theirs.close()
         self._stream = ours.makefile("rw")
@@ -151,24 +152,25 @@ def _answer(
             function(*request["arguments"])
             gc.freeze()  # The collector would write to, and so unshare, every preloaded page.
             return {}
+        parent = os.getpid()
         pid = os.fork()
     except Exception as error:
         return {"error": f"{request['target']}: {error}"}
     if pid == 0:
         selector.close()
         connection.close()
-        _become(request, function)
+        _become(request, function, parent)
     names[pid] = request["name"]
     selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
     return {"pid": pid}
 
 
-def _become(request: dict[str, Any], function: Any) -> None:
+def _become(request: dict[str, Any], function: Any, parent: int) -> None:
     """In the child: own session, own log, the host's network, then the function. Never returns."""
     status = 1
     try:
         os.setsid()
-        die_with_parent()
+        die_with_parent(parent)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         output = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(output, 1)

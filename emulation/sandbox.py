@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -32,9 +33,11 @@ def inside() -> bool:
     return os.environ.get(_MARK) == "1"
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies (prctl(2), PR_SET_PDEATHSIG)."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when process `parent` dies (prctl(2), PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # It died before we could ask.
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def command(argv: Sequence[str]) -> list[str]:
@@ -67,7 +70,7 @@ def run(argv: Sequence[str]) -> int:
     """
     if reason := probe():
         raise SandboxError(reason)
-    process = subprocess.Popen(command(argv), env=os.environ | {_MARK: "1"}, preexec_fn=_prepare_child)
+    process = subprocess.Popen(command(argv), env=os.environ | {_MARK: "1"}, preexec_fn=partial(_prepare_child, os.getpid()))
     asked: list[int] = []
 
     def interrupt(signum: int, _frame: FrameType | None) -> None:
@@ -84,8 +87,8 @@ def run(argv: Sequence[str]) -> int:
     return 128 - status if status < 0 else status
 
 
-def _prepare_child() -> None:
-    die_with_parent()
+def _prepare_child(parent: int) -> None:
+    die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # A shell's background job would inherit "ignored".
 
 

@@ -1,0 +1,271 @@
+"""What a run's training came to: held-out loss of every round's adapter, and samples to look at.
+
+The loss is the denoising error on drawings that nobody trained on, at fixed noise and timesteps spread
+evenly over the schedule: every round is asked exactly the same questions, so that differences of a
+tenth of a percent are real. It is no image quality: for that there is the picture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from client.diffusion.base import Base, limit_threads, load_base, to_model
+from client.diffusion.data import BASE_STYLE, DEVICE_STYLES, Examples, load_emoji, load_held_out
+from client.diffusion.emoji import caption
+from client.diffusion.lora import AdaptedUNet, Batch, denoising_loss
+from experiments.figures import style as look
+from experiments.record import write_table
+from proto.adapter import AdapterLayout, LayoutError, Vector, load_adapter
+
+ALL = "all"
+"""The row of evaluation.csv that stands for every style together."""
+
+_PER_STYLE = 128
+"""Held-out examples a style at most: the loss of 128 paired examples resolves a round's progress."""
+
+_BATCH = 32
+_SAMPLING_STEPS = 20
+_GUIDANCE = 3.0
+_ROWS = 5
+_SUBJECTS = ("grinning-face", "red-apple", "rocket", "tulip", "fish")
+"""What is drawn in every style: things the base knows how to draw."""
+
+_COLOURS = dict(zip((BASE_STYLE, *DEVICE_STYLES), (look.GREY, look.BLUE, look.ORANGE, look.GREEN), strict=True))
+
+
+class EvaluationError(ValueError):
+    """A directory that cannot be evaluated; the message says why."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of `evaluate_run`: `losses` has one row a round and style (round, style, loss, examples)."""
+
+    run_dir: Path
+    losses: pd.DataFrame
+    figures: list[Path]
+
+    def to_json(self) -> dict[str, Any]:
+        """The `evaluate` document of the command line."""
+        return {
+            "run_dir": str(self.run_dir),
+            "losses": self.losses.to_dict("records"),
+            "evaluation_csv": str(self.run_dir / "evaluation.csv"),
+            "figures": [str(path) for path in self.figures],
+        }
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        table = self.losses.pivot(index="style", columns="round", values="loss")
+        first, last = table.columns[0], table.columns[-1]
+        lines = [f"held-out denoising loss, before and after round {last}:"]
+        for name in table.index:
+            before, after = table.loc[name, first], table.loc[name, last]
+            lines.append(f"  {name:<10} {before:.4f} -> {after:.4f}  ({after / before - 1:+.1%})")
+        return "\n".join([*lines, *(str(path) for path in self.figures)])
+
+
+def evaluate_run(run_dir: Path, *, progress: Callable[[str], None]) -> Evaluation:
+    """Evaluate every adapter in `run_dir`; writes evaluation.csv, figures/loss.* and figures/samples.*.
+
+    Raises EvaluationError when `run_dir` is no run, or of a trainer that trains nothing; BaseError and
+    DataError when its base model or its data set is gone.
+    """
+    manifest = _read_manifest(run_dir)
+    config = manifest["config"]
+    adapters = _read_adapters(run_dir)
+    limit_threads(len(os.sched_getaffinity(0)))
+    base = load_base(config["base"])
+    adapted = AdaptedUNet(base, config["adapter"]["rank"], config["adapter"]["target_modules"])
+    adapted.unet.eval()
+    held_out = load_held_out(config["training"]["data"], base.image_size)
+    questions = _Questions(base, held_out)
+    rows = []
+    for number, (layout, vector) in adapters.items():
+        _put(adapted, layout, vector, number)
+        rows += [{"round": number, **row} for row in questions.ask(adapted)]
+        progress(f"round {number}: held-out loss {rows[-1]['loss']:.4f}")
+    losses = pd.DataFrame(rows)
+    write_table(losses, run_dir / "evaluation.csv")
+    progress("drawing samples")
+    stages = {0: "before", min(set(adapters) - {0}): "round 1", max(adapters): f"round {max(adapters)}"}
+    prompts = _prompts(config["training"]["data"], held_out)
+    samples = {}
+    for number, title in stages.items():
+        _put(adapted, *adapters[number], number)
+        samples[title] = _draw_samples(base, adapted, prompts, config["seed"])
+    (run_dir / "figures").mkdir(exist_ok=True)
+    valid = bool(manifest.get("valid"))
+    figures = look.save(_loss_figure(losses), run_dir / "figures" / "loss", valid=valid)
+    figures += look.save(_sample_figure(prompts, samples), run_dir / "figures" / "samples", valid=valid)
+    return Evaluation(run_dir, losses, figures)
+
+
+def _read_manifest(run_dir: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((run_dir / "manifest.json").read_text())
+        trainer = manifest["config"]["training"]["trainer"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{run_dir} is not a run: it has no manifest.json that names its training") from error
+    if trainer != "diffusion":
+        raise EvaluationError(f"{run_dir} is a run of the {trainer} trainer: it trained nothing to evaluate")
+    return manifest
+
+
+def _read_adapters(run_dir: Path) -> dict[int, tuple[AdapterLayout, Vector]]:
+    """Round -> global adapter after it, in order; round 0 is the one that training began with."""
+    paths = sorted((run_dir / "adapters").glob("round-*.safetensors"))
+    try:
+        adapters = {int(path.stem.removeprefix("round-")): load_adapter(path) for path in paths}
+    except ValueError as error:
+        raise EvaluationError(f"{run_dir}: {error}") from error
+    if 0 not in adapters or len(adapters) < 2:
+        raise EvaluationError(f"{run_dir} has no adapters of round 0 and a later one: no round was finished")
+    return adapters
+
+
+def _put(adapted: AdaptedUNet, layout: AdapterLayout, vector: Vector, number: int) -> None:
+    try:
+        adapted.write(vector, layout)
+    except LayoutError as error:
+        raise EvaluationError(f"the adapter of round {number} does not fit the run's base: {error}") from error
+
+
+class _Questions:
+    """Fixed noise and timesteps for fixed held-out examples, by style."""
+
+    def __init__(self, base: Base, held_out: Examples) -> None:
+        self._base = base
+        self._batches: dict[str, Batch] = {}
+        for index, name in enumerate(dict.fromkeys(held_out.styles.tolist())):
+            mine = np.flatnonzero(held_out.styles == name)
+            # Evenly spread over the (sorted) names, so that no group is left out.
+            examples = held_out.select(mine[np.linspace(0, len(mine) - 1, min(len(mine), _PER_STYLE)).astype(int)])
+            self._batches[name] = self._prepare(examples, index)
+
+    def _prepare(self, examples: Examples, seed: int) -> Batch:
+        count, generator = len(examples), torch.Generator().manual_seed(seed)
+        latents = self._base.encode_images(torch.from_numpy(examples.images), generator)
+        noise = torch.randn(latents.shape, generator=generator)
+        last = self._base.scheduler.config.num_train_timesteps
+        # The middle of each of `count` equal parts of the schedule, dealt to the examples at random.
+        timesteps = ((torch.randperm(count, generator=generator) + 0.5) * last / count).long()
+        return Batch(latents, noise, self._base.encode_text(examples.captions.tolist()), timesteps)
+
+    @torch.no_grad()
+    def ask(self, adapted: AdaptedUNet) -> list[dict[str, Any]]:
+        """Mean loss by style, and of all examples in the last row."""
+        rows, every = [], []
+        for name, whole in self._batches.items():
+            parts = zip(
+                *(torch.split(part, _BATCH) for part in (whole.latents, whole.noise, whole.text, whole.timesteps)),
+                strict=True,
+            )
+            losses = torch.cat([denoising_loss(adapted.unet, self._base, Batch(*part)) for part in parts])
+            rows.append({"style": name, "loss": float(losses.mean()), "examples": len(losses)})
+            every.append(losses)
+        overall = torch.cat(every)
+        rows.append({"style": ALL, "loss": float(overall.mean()), "examples": len(overall)})
+        return rows
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A prompt in its place of the picture, and how an artist drew it (uint8 [height, width, 3])."""
+
+    text: str
+    style: str
+    row: int
+    reference: NDArray[np.uint8]
+
+
+def _prompts(data: str, held_out: Examples) -> list[_Prompt]:
+    """For emoji the same subjects in every style; for other data some held-out captions of each style."""
+    prompts = []
+    for name in dict.fromkeys(held_out.styles.tolist()):
+        if data == "emoji":
+            drawings = load_emoji(name)
+            for row, subject in enumerate(_SUBJECTS):
+                where = int(np.flatnonzero(drawings.names == subject)[0])
+                prompts.append(_Prompt(caption(subject, name), name, row, drawings.images[where]))
+        else:
+            for row, index in enumerate(np.flatnonzero(held_out.styles == name)[:_ROWS]):
+                text, image = str(held_out.captions[index]), held_out.images[index]
+                prompts.append(_Prompt(text, name, row, image))
+    return prompts
+
+
+def _draw_samples(base: Base, adapted: AdaptedUNet, prompts: list[_Prompt], seed: int) -> NDArray[np.float32]:
+    """One image a prompt, [N, height, width, 3] in 0..1; a row has the same noise in every style and stage."""
+    pipeline = base.pipeline(adapted.unet)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(base.scheduler.config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        drawn = pipeline(
+            [prompt.text for prompt in prompts],
+            height=base.image_size,
+            width=base.image_size,
+            num_inference_steps=_SAMPLING_STEPS,
+            guidance_scale=_GUIDANCE,
+            generator=[torch.Generator().manual_seed(seed * 1000 + prompt.row) for prompt in prompts],
+            output_type="np",
+        )
+    images: NDArray[np.float32] = drawn.images
+    return images
+
+
+def _loss_figure(losses: pd.DataFrame) -> Figure:
+    """Held-out loss over the rounds, a line a style."""
+    figure = look.new_figure(5.0, 3.2)
+    axes = figure.subplots()
+    for name, rows in losses.groupby("style", sort=False):
+        colour = "black" if name == ALL else _COLOURS.get(str(name))
+        axes.plot(rows["round"], rows["loss"], marker="o", markersize=3, color=colour, label=str(name))
+    axes.set_xticks(sorted(losses["round"].unique()))
+    axes.set_xlabel("round (0: before training)")
+    axes.set_ylabel("held-out denoising loss")
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def _sample_figure(prompts: list[_Prompt], samples: dict[str, NDArray[np.float32]]) -> Figure:
+    """A block of columns a style, in it the stages and the artist's drawing; a row a subject."""
+    styles = list(dict.fromkeys(prompt.style for prompt in prompts))
+    rows, stages = 1 + max(prompt.row for prompt in prompts), [*samples, "drawn by hand"]
+    figure = look.new_figure(0.72 * len(stages) * len(styles), 0.4 + 0.95 * rows)
+    for block, name in zip(np.atleast_1d(figure.subfigures(1, len(styles))), styles, strict=True):
+        title = f"{name} (the base's style)" if name == BASE_STYLE else name
+        block.suptitle(title, fontsize=10, fontweight="bold")
+        grid = block.subplots(rows, len(stages), squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for index, prompt in enumerate(prompts):
+            if prompt.style != name:
+                continue
+            shown = [*(images[index] for images in samples.values()), prompt.reference]
+            for axes, stage, image in zip(grid[prompt.row], stages, shown, strict=True):
+                axes.imshow(image)
+                if prompt.row == 0:
+                    axes.set_title(stage, fontsize=6)
+            grid[prompt.row, 0].text(0, 1.1, f'"{prompt.text}"', fontsize=5, transform=_below(grid[prompt.row, 0]))
+    return figure
+
+
+def _below(axes: Any) -> Any:
+    """Axes coordinates counted downwards: where a label under an image goes."""
+    from matplotlib.transforms import Affine2D
+
+    return Affine2D().scale(1, -1).translate(0, 1) + axes.transAxes
