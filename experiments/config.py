@@ -38,7 +38,7 @@ class Direction(_Section):
     jitter: Duration = 0.0
     """Standard deviation of the delay, normally distributed; frames stay in order."""
     loss: Fraction = 0.0
-    queue: QueueLength = Queue(0.1, "s")
+    queue: QueueLength = Queue(0.2, "s")
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:

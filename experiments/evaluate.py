@@ -22,7 +22,7 @@ from diffusers import DPMSolverMultistepScheduler
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from client.diffusion.base import Base, limit_threads, load_base, to_model
+from client.diffusion.base import Base, limit_threads, load_base
 from client.diffusion.data import BASE_STYLE, DEVICE_STYLES, Examples, load_emoji, load_held_out
 from client.diffusion.emoji import caption
 from client.diffusion.lora import AdaptedUNet, Batch, denoising_loss
@@ -43,7 +43,9 @@ _ROWS = 5
 _SUBJECTS = ("grinning-face", "red-apple", "rocket", "tulip", "fish")
 """What is drawn in every style: things the base knows how to draw."""
 
-_COLOURS = dict(zip((BASE_STYLE, *DEVICE_STYLES), (look.GREY, look.BLUE, look.ORANGE, look.GREEN), strict=True))
+_COLOURS = dict(
+    zip((BASE_STYLE, *DEVICE_STYLES), (look.GREY, look.BLUE, look.ORANGE, look.GREEN), strict=True)
+)
 
 
 class EvaluationError(ValueError):
@@ -101,7 +103,8 @@ def evaluate_run(run_dir: Path, *, progress: Callable[[str], None]) -> Evaluatio
     losses = pd.DataFrame(rows)
     write_table(losses, run_dir / "evaluation.csv")
     progress("drawing samples")
-    stages = {0: "before", min(set(adapters) - {0}): "round 1", max(adapters): f"round {max(adapters)}"}
+    first, last = min(set(adapters) - {0}), max(adapters)
+    stages = {0: "before", first: f"round {first}", last: f"round {last}"}
     prompts = _prompts(config["training"]["data"], held_out)
     samples = {}
     for number, title in stages.items():
@@ -119,7 +122,9 @@ def _read_manifest(run_dir: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((run_dir / "manifest.json").read_text())
         trainer = manifest["config"]["training"]["trainer"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(f"{run_dir} is not a run: it has no manifest.json that names its training") from error
+        raise EvaluationError(
+            f"{run_dir} is not a run: it has no manifest.json that names its training"
+        ) from error
     if trainer != "diffusion":
         raise EvaluationError(f"{run_dir} is a run of the {trainer} trainer: it trained nothing to evaluate")
     return manifest
@@ -141,7 +146,9 @@ def _put(adapted: AdaptedUNet, layout: AdapterLayout, vector: Vector, number: in
     try:
         adapted.write(vector, layout)
     except LayoutError as error:
-        raise EvaluationError(f"the adapter of round {number} does not fit the run's base: {error}") from error
+        raise EvaluationError(
+            f"the adapter of round {number} does not fit the run's base: {error}"
+        ) from error
 
 
 class _Questions:
@@ -153,7 +160,9 @@ class _Questions:
         for index, name in enumerate(dict.fromkeys(held_out.styles.tolist())):
             mine = np.flatnonzero(held_out.styles == name)
             # Evenly spread over the (sorted) names, so that no group is left out.
-            examples = held_out.select(mine[np.linspace(0, len(mine) - 1, min(len(mine), _PER_STYLE)).astype(int)])
+            examples = held_out.select(
+                mine[np.linspace(0, len(mine) - 1, min(len(mine), _PER_STYLE)).astype(int)]
+            )
             self._batches[name] = self._prepare(examples, index)
 
     def _prepare(self, examples: Examples, seed: int) -> Batch:
@@ -171,7 +180,10 @@ class _Questions:
         rows, every = [], []
         for name, whole in self._batches.items():
             parts = zip(
-                *(torch.split(part, _BATCH) for part in (whole.latents, whole.noise, whole.text, whole.timesteps)),
+                *(
+                    torch.split(part, _BATCH)
+                    for part in (whole.latents, whole.noise, whole.text, whole.timesteps)
+                ),
                 strict=True,
             )
             losses = torch.cat([denoising_loss(adapted.unet, self._base, Batch(*part)) for part in parts])
@@ -209,7 +221,7 @@ def _prompts(data: str, held_out: Examples) -> list[_Prompt]:
 
 
 def _draw_samples(base: Base, adapted: AdaptedUNet, prompts: list[_Prompt], seed: int) -> NDArray[np.float32]:
-    """One image a prompt, [N, height, width, 3] in 0..1; a row has the same noise in every style and stage."""
+    """One image a prompt, [N, height, width, 3] in 0..1; a row has the same noise everywhere."""
     pipeline = base.pipeline(adapted.unet)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(base.scheduler.config)
     with warnings.catch_warnings():
@@ -246,7 +258,7 @@ def _sample_figure(prompts: list[_Prompt], samples: dict[str, NDArray[np.float32
     styles = list(dict.fromkeys(prompt.style for prompt in prompts))
     rows, stages = 1 + max(prompt.row for prompt in prompts), [*samples, "drawn by hand"]
     figure = look.new_figure(0.72 * len(stages) * len(styles), 0.4 + 0.95 * rows)
-    for block, name in zip(np.atleast_1d(figure.subfigures(1, len(styles))), styles, strict=True):
+    for block, name in zip(figure.subfigures(1, len(styles), squeeze=False)[0], styles, strict=True):
         title = f"{name} (the base's style)" if name == BASE_STYLE else name
         block.suptitle(title, fontsize=10, fontweight="bold")
         grid = block.subplots(rows, len(stages), squeeze=False)
@@ -260,12 +272,6 @@ def _sample_figure(prompts: list[_Prompt], samples: dict[str, NDArray[np.float32
                 axes.imshow(image)
                 if prompt.row == 0:
                     axes.set_title(stage, fontsize=6)
-            grid[prompt.row, 0].text(0, 1.1, f'"{prompt.text}"', fontsize=5, transform=_below(grid[prompt.row, 0]))
+            first = grid[prompt.row, 0]
+            first.text(0, -0.05, f'"{prompt.text}"', fontsize=6, va="top", transform=first.transAxes)
     return figure
-
-
-def _below(axes: Any) -> Any:
-    """Axes coordinates counted downwards: where a label under an image goes."""
-    from matplotlib.transforms import Affine2D
-
-    return Affine2D().scale(1, -1).translate(0, 1) + axes.transAxes

@@ -1,0 +1,65 @@
+"""What several tests need: the command line as a user calls it, and a look at what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+CONFIGS = REPOSITORY / "experiments" / "configs"
+
+_HEAVY = ("tests/experiments/test_run", "tests/experiments/test_faults", "tests/experiments/test_training")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast ones first: whole runs come last, in a stable order."""
+    items.sort(key=lambda item: any(str(item.path.relative_to(REPOSITORY)).startswith(h) for h in _HEAVY))
+
+
+def fedcell(*arguments: str | Path, timeout_s: float = 200) -> subprocess.CompletedProcess[str]:
+    """Run `fedcell ARGUMENT ...` to its end."""
+    command = [sys.executable, "-m", "experiments.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, cwd=REPOSITORY)
+
+
+def fedcell_json(*arguments: str | Path, status: int = 0) -> dict[str, Any]:
+    """Run it with --json and return the document; standard output must hold nothing else."""
+    done = fedcell(*arguments, "--json")
+    assert done.returncode == status, done.stderr[-3000:] + done.stdout[-2000:]
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def valid_run(*arguments: str | Path) -> dict[str, Any]:
+    """`fedcell run --json`, again where a busy machine made the relay late: fedcell said so itself."""
+    for _ in range(4):
+        done = fedcell("run", *arguments, "--json")
+        document: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+        reasons = document.get("invalid_reasons", [])
+        if done.returncode != 1 or not reasons or not all(_NOISE.search(reason) for reason in reasons):
+            break
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
+    return document
+
+
+_NOISE = re.compile(r"the relay was late|^calibration: ")
+
+
+def traces() -> set[str]:
+    """Names of interfaces here, and command lines of anything of ours that runs."""
+    found = {f"interface {entry.name}" for entry in Path("/sys/class/net").iterdir()}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if any(mark in line for mark in ("mininet:", "emulation.", "experiments.cli", "-m server")):
+                found.add(f"process {entry.name} {line}")
+    return found

@@ -1,0 +1,91 @@
+"""A configuration is right, or one line says which key is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments import config
+from experiments.config import ConfigError, Experiment
+from tests.conftest import CONFIGS
+
+CELL = CONFIGS / "cell.yaml"
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.name)
+def test_every_shipped_configuration_loads(file: Path) -> None:
+    assert config.load(file).links()
+
+
+def test_links_come_out_in_si_units() -> None:
+    link = config.load(CELL, ["network.devices.1.up.queue=50packets"]).links()[1]
+    assert link.device == "dev1"
+    assert (link.up.rate_bps, link.up.delay_s, link.up.loss) == (2e6, 0.025, 0.005)
+    assert link.up.queue_bytes == 50 * 1514
+    assert link.down.rate_bps == 10e6
+
+
+def test_the_manifest_s_configuration_is_the_same_experiment() -> None:
+    experiment = config.load(CELL)
+    assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
+
+
+def test_overrides_win_and_reach_into_lists() -> None:
+    experiment = config.load(CELL, ["rounds=2", "network.devices[0].down.rate=1mbit", "uplink.codec=int8"])
+    assert experiment.rounds == 2
+    assert experiment.links()[0].down.rate_bps == 1e6
+    assert experiment.uplink.codec == "int8"
+
+
+def test_count_makes_devices_alike() -> None:
+    experiment = config.load(CELL, ["network.devices.0.count=3"])
+    assert [link.device for link in experiment.links()] == [f"dev{n}" for n in range(6)]
+    assert experiment.links()[0].up == experiment.links()[2].up
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("netwrok=3", "netwrok: unknown key; did you mean 'network'?"),
+        ("network.devices.0.up.rat=1mbit", r"network.devices.0.up.rat: unknown key; did you mean 'rate'\?"),
+        ("network.devices.0.up.rate=10", "network.devices.0.up.rate: '10' has no unit"),
+        ("network.devices.0.up.rate=0mbit", "network.devices.0.up: rate: a link needs more than 0"),
+        ("network.devices.0.up.loss=120%", "network.devices.0.up.loss: '120%' is more than 100%"),
+        ("network.devices.0.up.loss=100%", "network.devices.0.up: loss: at 100% nothing"),
+        ("network.devices.0.up.queue=10B", "network.devices.0.up: queue: shorter than one frame"),
+        ("network.devices.9.up.rate=1mbit", "network.devices"),
+        ("rounds=0", "rounds: "),
+        ("rounds=many", "rounds: "),
+        ("seed=-1", "seed: "),
+        ("uplink.codec=int9", "uplink: unknown codec 'int9': one of fp32, fp16, int8"),
+        ("emulation.backend=magic", "emulation.backend: "),
+        ("model=sd15", "training.trainer=synthetic go together"),
+        ("name=../escape", "name: "),
+        ("rounds", "write overrides as key=value"),
+        ("rounds=[", "not YAML"),
+    ],
+)
+def test_what_is_wrong_is_one_line_naming_the_key(override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        config.load(CELL, [override])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file"),
+        ("- 1\n- 2\n", "not a configuration"),
+        ("a: [1, 2\n", "not YAML"),
+        ("\x00\x01", "not YAML"),
+        ("name: x\n", "network: is missing"),
+    ],
+)
+def test_a_file_that_is_no_configuration(tmp_path: Path, content: str | None, says: str) -> None:
+    file = tmp_path / "some.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match=says) as caught:
+        config.load(file)
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
