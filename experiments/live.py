@@ -60,7 +60,9 @@ class Progress:
         self._name, self._stage, self._round = name, "", 0
         self._started = time.monotonic()
         self._round_started = self._emulated = 0.0
-        self._live = Live(self._table(), console=self._console, refresh_per_second=8, transient=True)
+        self._live = Live(
+            get_renderable=self._table, console=self._console, refresh_per_second=8, transient=True
+        )
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -82,8 +84,6 @@ class Progress:
         """Take in new events."""
         for event in events:
             self._take(event)
-        if self._live.is_started:
-            self._live.update(self._table())
 
     def _take(self, event: Event) -> None:
         kind = event["event"]
@@ -93,6 +93,7 @@ class Progress:
         elif kind == "round_end":
             latency = event["t"] - self._round_started
             self._emulated += latency
+            self._stage = "between rounds"
             outcomes = event["outcomes"].values()
             finished = sum(outcome == "finished" for outcome in outcomes)
             self._line(

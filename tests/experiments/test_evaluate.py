@@ -1,0 +1,124 @@
+"""Evaluating a run: losses that can be told apart, pictures, and one line for what is no run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from client.diffusion.base import DEFAULT_BASE, limit_threads, load_base
+from client.diffusion.lora import TARGET_MODULES, initial_adapter
+from experiments import evaluate
+from experiments.evaluate import EvaluationError, evaluate_run
+from proto.adapter import save_adapter
+from tests.client.test_diffusion_data import write_folder
+
+TARGETS = list(TARGET_MODULES)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "_PER_STYLE", 8)
+    monkeypatch.setattr(evaluate, "_SAMPLING_STEPS", 2)
+    monkeypatch.setattr(evaluate, "_SUBJECTS", evaluate._SUBJECTS[:2])
+
+
+def make_run(folder: Path, data: str = "emoji", trainer: str = "diffusion", rounds: int = 2) -> Path:
+    """A run whose global adapter does nothing before training and gets worse, round by round."""
+    config = {
+        "base": str(DEFAULT_BASE),
+        "seed": 1,
+        "adapter": {"rank": 2, "target_modules": TARGETS},
+        "training": {"trainer": trainer, "data": data},
+    }
+    (folder / "adapters").mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"config": config, "valid": True}))
+    layout, vector = initial_adapter(load_base(), 2, TARGETS, seed=1)
+    noise = np.random.default_rng(0).standard_normal(layout.size).astype(np.float32)
+    for number in range(rounds + 1):
+        path = folder / "adapters" / f"round-{number:04d}.safetensors"
+        save_adapter(path, layout, vector + noise * np.float32(0.2 * number))
+    return folder
+
+
+def test_an_emoji_run_is_evaluated_in_every_style_before_and_after(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    said: list[str] = []
+    evaluation = evaluate_run(run, progress=said.append)
+    table = pd.read_csv(run / "evaluation.csv")
+    assert list(table.columns) == ["round", "style", "loss", "examples"]
+    assert set(table["round"]) == {0, 1, 2} and len(said) == 4
+    for _, rows in table.groupby("round"):
+        styles = rows[rows["style"] != "all"]
+        assert styles["style"].tolist() == ["noto", "twemoji", "openmoji", "fluent"]
+        assert (styles["examples"] == 8).all()
+        overall = rows[rows["style"] == "all"].iloc[0]
+        assert overall["examples"] == 32
+        assert overall["loss"] == pytest.approx(styles["loss"].mean(), rel=1e-5)
+    losses = table[table["style"] == "all"]["loss"].tolist()
+    assert losses[0] < losses[1] < losses[2]
+    assert {path.name for path in evaluation.figures} == {
+        f"{name}.{kind}" for name in ("loss", "samples") for kind in ("png", "pdf")
+    }
+    for path in evaluation.figures:
+        assert path.stat().st_size > 5000
+    assert json.loads(json.dumps(evaluation.to_json()))["losses"][0]["round"] == 0
+    assert "openmoji" in evaluation.summary()
+
+
+def test_the_same_run_gets_the_same_answer(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, rounds=1) for name in ("one", "other")]
+    tables = [evaluate_run(run, progress=lambda text: None).losses for run in runs]
+    pd.testing.assert_frame_equal(tables[0], tables[1], rtol=1e-5)
+    pictures = [np.asarray(Image.open(run / "figures" / "samples.png")).astype(int) for run in runs]
+    assert np.abs(pictures[0] - pictures[1]).mean() < 0.5
+
+
+def test_an_imagefolder_run_is_evaluated_on_its_own_held_out_images(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    run = make_run(tmp_path / "run", data=str(write_folder(folder)), rounds=1)
+    losses = evaluate_run(run, progress=lambda text: None).losses
+    assert losses["style"].tolist() == ["image", "all"] * 2
+    assert losses["examples"].tolist() == [2] * 4
+
+
+@pytest.mark.parametrize("content", [None, "no json", "[]", '{"config": {}}'])
+def test_what_is_no_run_is_one_line(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(EvaluationError, match=f"{tmp_path} is not a run") as caught:
+        evaluate_run(tmp_path, progress=print)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_synthetic_run_has_nothing_to_evaluate(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", trainer="synthetic")
+    with pytest.raises(EvaluationError, match="run of the synthetic trainer: it trained nothing"):
+        evaluate_run(run, progress=print)
+
+
+def test_a_run_without_a_finished_round_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", rounds=0)
+    with pytest.raises(EvaluationError, match="no round was finished"):
+        evaluate_run(run, progress=print)
+
+
+def test_adapters_of_another_model_are_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", rounds=1)
+    layout, vector = initial_adapter(load_base(), 2, ["to_q"], seed=1)
+    save_adapter(run / "adapters" / "round-0001.safetensors", layout, vector)
+    with pytest.raises(EvaluationError, match="adapter of round 1 does not fit the run's base: tensor unet"):
+        evaluate_run(run, progress=lambda text: None)
+    limit_threads()
+
+
+def test_a_damaged_adapter_is_one_line(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", rounds=1)
+    (run / "adapters" / "round-0001.safetensors").write_bytes(b"damaged")
+    with pytest.raises(EvaluationError, match=r"round-0001.safetensors is not a safetensors adapter"):
+        evaluate_run(run, progress=print)

@@ -1,0 +1,93 @@
+"""Real training across the network: the adapters load in diffusers, and int8 costs bytes, not quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from proto.adapter import load_adapter
+from tests.conftest import CONFIGS, fedcell_json, valid_run
+
+# Slow enough that a transfer's time is its bytes' time, with few steps: the test is of what crosses.
+_LINK = "{up: {rate: 1mbit, delay: 10ms, queue: 1s}, down: {rate: 5mbit, delay: 10ms, queue: 1s}}"
+_EQUAL = [f"network.devices=[{_LINK}, {_LINK}]", "rounds=2", "training.steps=4", "adapter.rank=16"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """codec -> the run with it on the uplink, everything else equal."""
+    output = tmp_path_factory.mktemp("training")
+    return {
+        codec: valid_run(CONFIGS / "cell.yaml", *_EQUAL, f"uplink.codec={codec}", f"output={output}")
+        for codec in ("fp32", "int8")
+    }
+
+
+@pytest.fixture(scope="module")
+def losses(runs: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    """codec -> evaluation.csv of its run."""
+    tables = {}
+    for codec, run in runs.items():
+        fedcell_json("evaluate", run["run_dir"])
+        tables[codec] = pd.read_csv(Path(run["run_dir"]) / "evaluation.csv")
+    return tables
+
+
+def upload_s(run: dict[str, Any]) -> float:
+    """Mean upload of the second round: the first also pays for TCP's slow start."""
+    clients = pd.read_csv(Path(run["run_dir"]) / "clients.csv")
+    return float(clients[clients["round"] == 2]["upload_s"].mean())
+
+
+def test_upload_time_falls_by_the_ratio_of_bytes(runs: dict[str, dict[str, Any]]) -> None:
+    payload = {codec: run["rounds"][1]["payload_up_bytes"] for codec, run in runs.items()}
+    byte_ratio = payload["fp32"] / payload["int8"]
+    assert byte_ratio == pytest.approx(32 / 8.25, rel=0.001)
+    assert upload_s(runs["fp32"]) / upload_s(runs["int8"]) == pytest.approx(byte_ratio, rel=0.10)
+
+
+def test_int8_changes_the_final_loss_by_less_than_one_per_cent(losses: dict[str, pd.DataFrame]) -> None:
+    final = {
+        codec: float(table[(table["round"] == 2) & (table["style"] == "all")]["loss"].iloc[0])
+        for codec, table in losses.items()
+    }
+    assert final["int8"] == pytest.approx(final["fp32"], rel=0.01)
+
+
+def test_training_lowers_the_held_out_loss(losses: dict[str, pd.DataFrame]) -> None:
+    table = losses["fp32"]
+    by_round = table[table["style"] == "all"].set_index("round")["loss"]
+    assert by_round[2] < by_round[0]
+
+
+def test_the_figures_of_the_evaluation_are_there(
+    runs: dict[str, dict[str, Any]], losses: dict[str, pd.DataFrame]
+) -> None:
+    figures = Path(runs["fp32"]["run_dir"]) / "figures"
+    for name in ("samples.png", "samples.pdf", "loss.png"):
+        assert (figures / name).stat().st_size > 5_000
+
+
+def test_a_round_s_adapter_loads_in_diffusers_and_changes_the_unet(runs: dict[str, dict[str, Any]]) -> None:
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    from experiments.config import BUNDLED_BASE
+
+    file = Path(runs["fp32"]["run_dir"]) / "adapters" / "round-0002.safetensors"
+    layout, vector = load_adapter(file)
+    assert layout.size == vector.size and np.abs(vector).max() > 0
+    pipeline = StableDiffusionPipeline.from_pretrained(BUNDLED_BASE)
+    config, width = pipeline.unet.config, pipeline.unet.config.cross_attention_dim
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, config.in_channels, config.sample_size, config.sample_size, generator=generator)
+    text = torch.randn(1, 16, width, generator=generator)
+    with torch.no_grad():
+        before = pipeline.unet(latents, 500, encoder_hidden_states=text).sample
+        pipeline.load_lora_weights(file)
+        after = pipeline.unet(latents, 500, encoder_hidden_states=text).sample
+    assert not torch.allclose(before, after, atol=1e-4)
