@@ -2,8 +2,8 @@
  *
  * run() is the relay process's one loop: epoll over the TAPs, the control socket and one timer. The
  * schedule is absolute CLOCK_MONOTONIC, so a late wake-up delays the frames it should have sent and
- * no others. The timer fires SPIN_NS early and the rest is spun away, because a wake-up costs tens
- * of microseconds and a core held longer would be taken from the programs under test.
+ * no others. The timer fires a little early and the rest is spun away; how early follows how late
+ * this machine's wake-ups come, for every microsecond of it is taken from the programs under test.
  *
  * Path is the same clockwork in virtual time, for tests.
  */
@@ -23,8 +23,12 @@
 
 #include "relay_core.h"
 
-#define SPIN_NS 40000
-#define BATCH 16        /* frames read from one TAP before those due are sent again */
+#define SPIN_MIN_NS 5000.0
+#define SPIN_MAX_NS 120000.0
+#define SPIN_STEP_NS 1000.0
+#define SPIN_LATE 0.004         /* the share of wake-ups that may be late beyond the spin */
+#define TOLERATED_NS 30000.0    /* by more than this, a third of the least limit on lateness */
+#define BATCH 8         /* frames read from one TAP, or sent to it, before the others get their turn */
 #define MAX_FRAME 1518  /* 1500 of payload, 14 of header, 4 of VLAN tag; longer means an offload is on */
 #define SUB_BITS 4      /* histogram: 16 bins an octave, so a quantile is known to 1/16 */
 #define BINS 528        /* up to 2^36 ns, more than a minute */
@@ -42,6 +46,7 @@ typedef struct {
 typedef struct {
     path_t path;
     int in, out; /* file descriptors of the TAP read from and of the one written to */
+    int64_t met; /* the release time last kept */
     counters_t count;
 } wire_t;
 
@@ -49,7 +54,8 @@ typedef struct {
     wire_t *wires;
     uint32_t size;
     int control, epoll, timer;
-    int64_t armed;
+    int64_t armed; /* what the timer stands at, 0 after it fired */
+    double spin_ns;
 } relay_t;
 
 static inline int64_t now_ns(void) {
@@ -66,12 +72,15 @@ static inline unsigned bin_of(uint64_t ns) {
     return bin < BINS ? bin : BINS - 1;
 }
 
-/* Send what is due; return when the next frame is (INT64_MAX: none). */
+/* Send what is due, a few frames at most; return when the next frame is (INT64_MAX: none).
+ *
+ * Lateness is that of release times, not frames: frames that jitter has piled up on one instant leave
+ * one after the other, and only the first of them says how well the instant was met. */
 static int64_t send_due(wire_t *wire) {
     frame_t *frame;
-    while ((frame = path_head(&wire->path))) {
+    for (int sent = 0; (frame = path_head(&wire->path)); sent++) {
         int64_t late = now_ns() - frame->out;
-        if (late < 0) return frame->out;
+        if (late < 0 || sent == BATCH) return frame->out;
         if (frame->lost) {
             wire->count.drops_loss++;
         } else {
@@ -81,13 +90,25 @@ static int64_t send_due(wire_t *wire) {
             } else {
                 wire->count.drops_write++; /* the device is down, or the kernel is short of buffers */
             }
-            wire->count.lateness[bin_of((uint64_t)late)]++;
-            if ((uint64_t)late > wire->count.lateness_max_ns) wire->count.lateness_max_ns = (uint64_t)late;
+            if (frame->out != wire->met) {
+                wire->met = frame->out;
+                wire->count.lateness[bin_of((uint64_t)late)]++;
+                if ((uint64_t)late > wire->count.lateness_max_ns) wire->count.lateness_max_ns = (uint64_t)late;
+            }
             free(frame->data);
         }
         path_pop(&wire->path);
     }
     return INT64_MAX;
+}
+
+static int64_t send_all_due(relay_t *relay) {
+    int64_t next = INT64_MAX;
+    for (uint32_t i = 0; i < relay->size; i++) {
+        int64_t due = send_due(&relay->wires[i]);
+        if (due < next) next = due;
+    }
+    return next;
 }
 
 /* Take what has come; 0, or the errno that ended the TAP. */
@@ -130,17 +151,24 @@ static void arm(relay_t *relay, int64_t when) {
     relay->armed = when;
 }
 
+/* The timer fired for `armed`: let the spin follow the quantile 1 - SPIN_LATE of wake-up lateness, less
+ * what is tolerated, up by a large step after each wake-up that came later and down by a small one
+ * after the others (stochastic approximation, Robbins and Monro 1951). */
+static void woken(relay_t *relay) {
+    double late = (double)(now_ns() - relay->armed) - TOLERATED_NS;
+    relay->spin_ns += late > relay->spin_ns ? SPIN_STEP_NS * (1 - SPIN_LATE) : -SPIN_STEP_NS * SPIN_LATE;
+    relay->spin_ns = fmin(fmax(relay->spin_ns, SPIN_MIN_NS), SPIN_MAX_NS);
+    relay->armed = 0;
+}
+
 /* Carry frames until the control socket ends (0) or something fails (errno). */
 static int carry(relay_t *relay) {
     struct epoll_event events[64];
     for (;;) {
-        int64_t next = INT64_MAX;
-        for (uint32_t i = 0; i < relay->size; i++) {
-            int64_t due = send_due(&relay->wires[i]);
-            if (due < next) next = due;
-        }
-        int spin = next != INT64_MAX && next - now_ns() <= SPIN_NS;
-        if (next != INT64_MAX && !spin) arm(relay, next - SPIN_NS);
+        int64_t next = send_all_due(relay);
+        int64_t lead = (int64_t)relay->spin_ns;
+        int spin = next != INT64_MAX && next - now_ns() <= lead;
+        if (next != INT64_MAX && !spin) arm(relay, next - lead);
         int ready = epoll_wait(relay->epoll, events, 64, spin ? 0 : -1);
         if (ready < 0 && errno != EINTR) return errno;
         for (int i = 0; i < ready; i++) {
@@ -149,10 +177,11 @@ static int carry(relay_t *relay) {
                 if (answer(relay)) return 0;
             } else if (tag == TAG_TIMER) {
                 uint64_t expirations;
-                if (read(relay->timer, &expirations, sizeof expirations) > 0) relay->armed = 0;
+                if (read(relay->timer, &expirations, sizeof expirations) > 0) woken(relay);
             } else {
                 int error = take_arrived(&relay->wires[tag]);
                 if (error) return error;
+                send_all_due(relay);
             }
         }
     }
@@ -171,7 +200,7 @@ PyDoc_STRVAR(run_doc,
 
 static PyObject *relay_run(PyObject *Py_UNUSED(self), PyObject *args) {
     PyObject *list, *result = NULL;
-    relay_t relay = {.epoll = -1, .timer = -1};
+    relay_t relay = {.epoll = -1, .timer = -1, .spin_ns = 50000};
     if (!PyArg_ParseTuple(args, "O!i", &PyList_Type, &list, &relay.control)) return NULL;
     Py_ssize_t size = PyList_GET_SIZE(list);
     relay.wires = calloc(size ? (size_t)size : 1, sizeof *relay.wires);

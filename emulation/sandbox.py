@@ -70,7 +70,9 @@ def run(argv: Sequence[str]) -> int:
     """
     if reason := probe():
         raise SandboxError(reason)
-    process = subprocess.Popen(command(argv), env=os.environ | {_MARK: "1"}, preexec_fn=partial(_prepare_child, os.getpid()))
+    process = subprocess.Popen(
+        command(argv), env=os.environ | {_MARK: "1"}, preexec_fn=partial(_prepare_child, os.getpid())
+    )
     asked: list[int] = []
 
     def interrupt(signum: int, _frame: FrameType | None) -> None:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 from emulation import backend, sandbox
 from experiments.config import BUNDLED_BASE
@@ -17,7 +16,7 @@ _TOOLS = {
     "mnexec": "mininet",
     "ip": "iproute2",
     "tc": "iproute2",
-    "brctl": "bridge-utils",
+    "bridge": "iproute2",
     "ping": "iputils-ping",
     "iperf3": "iperf3",
     "ethtool": "ethtool",
@@ -42,7 +41,6 @@ def examine() -> list[Finding]:
         _probed("sandbox", sandbox.probe, "private namespaces can be made"),
         *_backends(),
         _real_time(),
-        _congestion_control(),
         _data(),
         _base(),
         _torch(),
@@ -84,19 +82,6 @@ def _real_time() -> Finding:
         )
     )
     return Finding("real-time relay", allowed, detail, needed=False)
-
-
-def _congestion_control() -> Finding:
-    allowed = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control").read_text().strip()
-    detail = f"hosts may use: {allowed}"
-    if os.geteuid() != 0 and "cubic" not in allowed.split():
-        return Finding(
-            "congestion control",
-            False,
-            f"{detail}; fix, as root: sysctl net.ipv4.tcp_allowed_congestion_control='{allowed} cubic'",
-            needed=False,
-        )
-    return Finding("congestion control", True, detail, needed=False)
 
 
 def _data() -> Finding:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -33,8 +34,11 @@ from proto.adapter import AdapterLayout, LayoutError, Vector, load_adapter
 ALL = "all"
 """The row of evaluation.csv that stands for every style together."""
 
-_PER_STYLE = 128
-"""Held-out examples a style at most: the loss of 128 paired examples resolves a round's progress."""
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+_PER_STYLE = 96
+"""Held-out examples a style at most: paired as they are, they resolve a round's progress."""
 
 _BATCH = 32
 _SAMPLING_STEPS = 20
@@ -89,27 +93,26 @@ def evaluate_run(run_dir: Path, *, progress: Callable[[str], None]) -> Evaluatio
     manifest = _read_manifest(run_dir)
     config = manifest["config"]
     adapters = _read_adapters(run_dir)
-    limit_threads(len(os.sched_getaffinity(0)))
+    # Not torch's own threads: where anything else runs, they wait for each other at every operation.
+    limit_threads()
     base = load_base(config["base"])
-    adapted = AdaptedUNet(base, config["adapter"]["rank"], config["adapter"]["target_modules"])
-    adapted.unet.eval()
+    models = {number: _adapted(base, config["adapter"], number, *adapters[number]) for number in adapters}
     held_out = load_held_out(config["training"]["data"], base.image_size)
     questions = _Questions(base, held_out)
     rows = []
-    for number, (layout, vector) in adapters.items():
-        _put(adapted, layout, vector, number)
-        rows += [{"round": number, **row} for row in questions.ask(adapted)]
+    for number, answers in zip(models, _in_parallel(questions.ask, models.values()), strict=True):
+        rows += [{"round": number, **row} for row in answers]
         progress(f"round {number}: held-out loss {rows[-1]['loss']:.4f}")
     losses = pd.DataFrame(rows)
     write_table(losses, run_dir / "evaluation.csv")
     progress("drawing samples")
-    first, last = min(set(adapters) - {0}), max(adapters)
+    first, last = min(set(models) - {0}), max(models)
     stages = {0: "before", first: f"round {first}", last: f"round {last}"}
     prompts = _prompts(config["training"]["data"], held_out)
-    samples = {}
-    for number, title in stages.items():
-        _put(adapted, *adapters[number], number)
-        samples[title] = _draw_samples(base, adapted, prompts, config["seed"])
+    drawn = _in_parallel(
+        lambda number: _draw_samples(base, models[number], prompts, config["seed"]), stages.keys()
+    )
+    samples = dict(zip(stages.values(), drawn, strict=True))
     (run_dir / "figures").mkdir(exist_ok=True)
     valid = bool(manifest.get("valid"))
     figures = look.save(_loss_figure(losses), run_dir / "figures" / "loss", valid=valid)
@@ -142,13 +145,25 @@ def _read_adapters(run_dir: Path) -> dict[int, tuple[AdapterLayout, Vector]]:
     return adapters
 
 
-def _put(adapted: AdaptedUNet, layout: AdapterLayout, vector: Vector, number: int) -> None:
+def _in_parallel(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+    """work(item) for each, in order, a core each."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), initializer=limit_threads) as pool:
+        yield from pool.map(work, items)
+
+
+def _adapted(
+    base: Base, adapter: dict[str, Any], number: int, layout: AdapterLayout, vector: Vector
+) -> AdaptedUNet:
+    """The base's UNet with the adapter of round `number` on it."""
+    adapted = AdaptedUNet(base, adapter["rank"], adapter["target_modules"])
+    adapted.unet.eval()
     try:
         adapted.write(vector, layout)
     except LayoutError as error:
         raise EvaluationError(
             f"the adapter of round {number} does not fit the run's base: {error}"
         ) from error
+    return adapted
 
 
 class _Questions:
