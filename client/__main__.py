@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # What matters reaches us as errors, in one line each.
 
 from client.device import Compute
 from client.session import Session, SessionError

@@ -32,6 +32,7 @@ _GRPC_OPTIONS = [
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 60_000),
     ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.enable_http_proxy", 0),
@@ -78,13 +79,14 @@ class Session:
     def run(self) -> None:
         """Take part until the server says finish. Raises SessionError."""
         self.events.write("client_start", server=self.server)
-        last_contact = time.monotonic()
+        lost_at: float | None = time.monotonic()
         while True:
             try:
                 with grpc.insecure_channel(self.server, options=_GRPC_OPTIONS) as channel:
                     stub = federation_pb2_grpc.FederationStub(channel)
-                    self._join(stub)
-                    last_contact = time.monotonic()
+                    lost_at = lost_at or time.monotonic()
+                    self._join(stub, timeout_s=max(0.1, lost_at + self.reconnect_s - time.monotonic()))
+                    lost_at = None
                     if self._follow(stub):
                         self.events.write("client_end")
                         return
@@ -93,17 +95,18 @@ class Session:
                 self.events.write("connection_lost", code=code.name, details=details)
                 if code is grpc.StatusCode.FAILED_PRECONDITION:
                     raise SessionError(f"{self.server} refused {self.client_id}: {details}") from error
-                if time.monotonic() - last_contact > self.reconnect_s:
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at >= self.reconnect_s:
                     raise SessionError(
                         f"no server at {self.server} for {self.reconnect_s:g} s: {details}"
                     ) from error
                 time.sleep(0.2)
 
-    def _join(self, stub: federation_pb2_grpc.FederationStub) -> None:
+    def _join(self, stub: federation_pb2_grpc.FederationStub, timeout_s: float) -> None:
         """Take a place, build the trainer the task asks for, agree on the layout."""
         joined = stub.Join(
             pb.JoinRequest(client_id=self.client_id, session=self._session),
-            timeout=_CONNECT_TIMEOUT_S,
+            timeout=min(timeout_s, _CONNECT_TIMEOUT_S),
             wait_for_ready=True,
         )
         self._require_ok(joined.status, joined.reason)
@@ -136,6 +139,7 @@ class Session:
         for instruction in stream:
             kind = instruction.WhichOneof("kind")
             if kind == "finish":
+                log.info("finished: %s", instruction.finish.reason)
                 return True
             if kind == "round_start":
                 start = instruction.round_start
@@ -158,7 +162,9 @@ class Session:
         progress = _Progress(self.events, "download_progress", start.round)
         assembler = Assembler(start.payload_bytes)
         while not assembler.complete:
-            instruction = next(stream)
+            instruction = next(stream, None)
+            if instruction is None:
+                raise SessionError(f"the server ended the stream in the middle of round {start.round}")
             message_bytes += instruction.ByteSize()
             assembler.add(instruction.chunk)
             progress.report(assembler.received)
@@ -257,7 +263,7 @@ class Session:
             attempts=update.attempt,
             **asdict(read_counters()),
         )
-        if status != pb.STATUS_OK:
+        if status not in (pb.STATUS_OK, pb.STATUS_ALREADY_HELD):
             log.warning("round %d: update not taken: %s", update.round_number, reason)
 
     def _require_ok(self, status: pb.Status, reason: str) -> None:

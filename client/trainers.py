@@ -17,7 +17,7 @@ def build_trainer(task_json: str, *, device_index: int, device_count: int) -> Tr
     try:
         task = json.loads(task_json)
         kind = task.pop("trainer")
-    except (ValueError, AttributeError, KeyError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise TaskError(f"the server's task names no trainer: {task_json[:80]}") from error
     try:
         if kind == "synthetic":

@@ -1,9 +1,8 @@
-from collections.abc import Mapping as _Mapping
-from typing import ClassVar as _ClassVar
-
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -21,7 +20,7 @@ class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STATUS_NOT_FINITE: _ClassVar[Status]
     STATUS_INCOMPLETE: _ClassVar[Status]
     STATUS_WRONG_CODEC: _ClassVar[Status]
-
+    STATUS_ALREADY_HELD: _ClassVar[Status]
 STATUS_UNSPECIFIED: Status
 STATUS_OK: Status
 STATUS_UNKNOWN_CLIENT: Status
@@ -34,6 +33,7 @@ STATUS_CORRUPT: Status
 STATUS_NOT_FINITE: Status
 STATUS_INCOMPLETE: Status
 STATUS_WRONG_CODEC: Status
+STATUS_ALREADY_HELD: Status
 
 class JoinRequest(_message.Message):
     __slots__ = ("client_id", "session")
@@ -41,10 +41,10 @@ class JoinRequest(_message.Message):
     SESSION_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     session: str
-    def __init__(self, client_id: str | None = ..., session: str | None = ...) -> None: ...
+    def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ...) -> None: ...
 
 class JoinReply(_message.Message):
-    __slots__ = ("device_count", "device_index", "reason", "run_id", "status", "task_json")
+    __slots__ = ("status", "reason", "run_id", "task_json", "device_index", "device_count")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -57,18 +57,10 @@ class JoinReply(_message.Message):
     task_json: str
     device_index: int
     device_count: int
-    def __init__(
-        self,
-        status: Status | str | None = ...,
-        reason: str | None = ...,
-        run_id: str | None = ...,
-        task_json: str | None = ...,
-        device_index: int | None = ...,
-        device_count: int | None = ...,
-    ) -> None: ...
+    def __init__(self, status: _Optional[_Union[Status, str]] = ..., reason: _Optional[str] = ..., run_id: _Optional[str] = ..., task_json: _Optional[str] = ..., device_index: _Optional[int] = ..., device_count: _Optional[int] = ...) -> None: ...
 
 class RegisterRequest(_message.Message):
-    __slots__ = ("client_id", "examples", "layout_digest", "run_id", "session")
+    __slots__ = ("client_id", "session", "run_id", "layout_digest", "examples")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -79,52 +71,38 @@ class RegisterRequest(_message.Message):
     run_id: str
     layout_digest: bytes
     examples: int
-    def __init__(
-        self,
-        client_id: str | None = ...,
-        session: str | None = ...,
-        run_id: str | None = ...,
-        layout_digest: bytes | None = ...,
-        examples: int | None = ...,
-    ) -> None: ...
+    def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ..., layout_digest: _Optional[bytes] = ..., examples: _Optional[int] = ...) -> None: ...
 
 class RegisterReply(_message.Message):
-    __slots__ = ("reason", "status")
+    __slots__ = ("status", "reason")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     status: Status
     reason: str
-    def __init__(self, status: Status | str | None = ..., reason: str | None = ...) -> None: ...
+    def __init__(self, status: _Optional[_Union[Status, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class TasksRequest(_message.Message):
-    __slots__ = ("client_id", "run_id", "session")
+    __slots__ = ("client_id", "session", "run_id")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     session: str
     run_id: str
-    def __init__(
-        self, client_id: str | None = ..., session: str | None = ..., run_id: str | None = ...
-    ) -> None: ...
+    def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class Instruction(_message.Message):
-    __slots__ = ("chunk", "finish", "round_start")
+    __slots__ = ("round_start", "chunk", "finish")
     ROUND_START_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
     round_start: RoundStart
     chunk: Chunk
     finish: Finish
-    def __init__(
-        self,
-        round_start: RoundStart | _Mapping | None = ...,
-        chunk: Chunk | _Mapping | None = ...,
-        finish: Finish | _Mapping | None = ...,
-    ) -> None: ...
+    def __init__(self, round_start: _Optional[_Union[RoundStart, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ...) -> None: ...
 
 class RoundStart(_message.Message):
-    __slots__ = ("downlink_codec", "payload_bytes", "round", "uplink_codec")
+    __slots__ = ("round", "downlink_codec", "uplink_codec", "payload_bytes")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DOWNLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
     UPLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -133,34 +111,26 @@ class RoundStart(_message.Message):
     downlink_codec: str
     uplink_codec: str
     payload_bytes: int
-    def __init__(
-        self,
-        round: int | None = ...,
-        downlink_codec: str | None = ...,
-        uplink_codec: str | None = ...,
-        payload_bytes: int | None = ...,
-    ) -> None: ...
+    def __init__(self, round: _Optional[int] = ..., downlink_codec: _Optional[str] = ..., uplink_codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
-    __slots__ = ("crc32", "data", "offset")
+    __slots__ = ("offset", "crc32", "data")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     CRC32_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     offset: int
     crc32: int
     data: bytes
-    def __init__(
-        self, offset: int | None = ..., crc32: int | None = ..., data: bytes | None = ...
-    ) -> None: ...
+    def __init__(self, offset: _Optional[int] = ..., crc32: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Finish(_message.Message):
     __slots__ = ("reason",)
     REASON_FIELD_NUMBER: _ClassVar[int]
     reason: str
-    def __init__(self, reason: str | None = ...) -> None: ...
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class UploadKey(_message.Message):
-    __slots__ = ("client_id", "round", "run_id", "session")
+    __slots__ = ("client_id", "session", "run_id", "round")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -169,16 +139,10 @@ class UploadKey(_message.Message):
     session: str
     run_id: str
     round: int
-    def __init__(
-        self,
-        client_id: str | None = ...,
-        session: str | None = ...,
-        run_id: str | None = ...,
-        round: int | None = ...,
-    ) -> None: ...
+    def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
 
 class UploadHeader(_message.Message):
-    __slots__ = ("attempt", "codec", "key", "loss", "offset", "payload_bytes", "steps")
+    __slots__ = ("key", "attempt", "codec", "payload_bytes", "offset", "steps", "loss")
     KEY_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -193,35 +157,22 @@ class UploadHeader(_message.Message):
     offset: int
     steps: int
     loss: float
-    def __init__(
-        self,
-        key: UploadKey | _Mapping | None = ...,
-        attempt: int | None = ...,
-        codec: str | None = ...,
-        payload_bytes: int | None = ...,
-        offset: int | None = ...,
-        steps: int | None = ...,
-        loss: float | None = ...,
-    ) -> None: ...
+    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., attempt: _Optional[int] = ..., codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...
 
 class UploadPart(_message.Message):
-    __slots__ = ("chunk", "header")
+    __slots__ = ("header", "chunk")
     HEADER_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     header: UploadHeader
     chunk: Chunk
-    def __init__(
-        self, header: UploadHeader | _Mapping | None = ..., chunk: Chunk | _Mapping | None = ...
-    ) -> None: ...
+    def __init__(self, header: _Optional[_Union[UploadHeader, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
 
 class UploadReply(_message.Message):
-    __slots__ = ("reason", "received", "status")
+    __slots__ = ("status", "reason", "received")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_FIELD_NUMBER: _ClassVar[int]
     status: Status
     reason: str
     received: int
-    def __init__(
-        self, status: Status | str | None = ..., reason: str | None = ..., received: int | None = ...
-    ) -> None: ...
+    def __init__(self, status: _Optional[_Union[Status, str]] = ..., reason: _Optional[str] = ..., received: _Optional[int] = ...) -> None: ...

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # What matters reaches us as errors, in one line each.
 
 import grpc
 
@@ -101,7 +104,7 @@ def main() -> int:
     except TimeoutError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
-    except (LayoutError, CodecError, PortError) as error:
+    except (LayoutError, CodecError, PortError, OSError) as error:
         print(f"server: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

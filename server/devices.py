@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from proto.federation_pb2 import (
     STATUS_IDENTITY_IN_USE,
@@ -23,16 +23,26 @@ class Refusal(Exception):
         self.reason = reason
 
 
+Outbox = asyncio.Queue[int | None]
+"""What a Tasks stream sends next: a round's number, or None to finish."""
+
+
 @dataclass
 class Device:
-    """One device. `outbox` holds what its Tasks stream sends next: a round number, or None to finish."""
+    """One device. `outbox` is its live Tasks stream's; None while there is no connection."""
 
     name: str
     index: int
     session: str = ""
     examples: int = 0
-    connected: bool = False
-    outbox: asyncio.Queue[int | None] = field(default_factory=asyncio.Queue)
+    outbox: Outbox | None = None
+    dismissed: bool = False
+    """Whether it has been told that the run is over."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether a Tasks stream is open."""
+        return self.outbox is not None
 
 
 class Registry:
@@ -65,18 +75,19 @@ class Registry:
             raise Refusal(STATUS_UNKNOWN_CLIENT, f"'{name}' has not joined with this session")
         return device
 
-    async def connect(self, device: Device) -> None:
-        """Its Tasks stream is open."""
+    async def connect(self, device: Device) -> Outbox:
+        """A Tasks stream has opened: from now on it is the device's connection, and this its outbox."""
         async with self._changed:
-            device.connected = True
-            device.outbox = asyncio.Queue()
+            outbox = device.outbox = asyncio.Queue()
             self._changed.notify_all()
+        return outbox
 
-    async def disconnect(self, device: Device, session: str) -> None:
-        """Its Tasks stream has ended, unless another session has taken over meanwhile."""
+    async def disconnect(self, device: Device, outbox: Outbox) -> None:
+        """A Tasks stream has ended. One that was replaced meanwhile takes nothing with it: a radio link's
+        old connection often dies after the new one is up."""
         async with self._changed:
-            if device.session == session:
-                device.connected = False
+            if device.outbox is outbox:
+                device.outbox = None
             self._changed.notify_all()
 
     async def wait_until_all_connected(self, timeout_s: float) -> list[str]:
@@ -85,29 +96,33 @@ class Registry:
         def missing() -> list[str]:
             return [device.name for device in self.devices.values() if not device.connected]
 
+        return [] if await self._until(lambda: not missing(), timeout_s) else missing()
+
+    async def dismiss(self, device: Device) -> None:
+        """It is being told that the run is over."""
         async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait_for(lambda: not missing()), timeout_s)
-            except TimeoutError:
-                return missing()
-        return []
+            device.dismissed = True
+            self._changed.notify_all()
+
+    async def wait_until_all_dismissed(self, timeout_s: float) -> None:
+        """Until every device that registered knows that the run is over: one that has lost its connection
+        gets `timeout_s` to come back and hear it."""
+        registered = [device for device in self.devices.values() if device.examples]
+        await self._until(lambda: all(device.dismissed for device in registered), timeout_s)
 
     async def wait_until_all_gone(self, timeout_s: float) -> None:
         """Wait, at most `timeout_s`, until no stream is open."""
-        async with self._changed:
-            try:
-                await asyncio.wait_for(
-                    self._changed.wait_for(lambda: not any(d.connected for d in self.devices.values())),
-                    timeout_s,
-                )
-            except TimeoutError:
-                return
+        await self._until(lambda: not any(d.connected for d in self.devices.values()), timeout_s)
 
     async def reconnected(self, device: Device, timeout_s: float) -> bool:
         """Whether the device is connected again within `timeout_s`."""
+        return await self._until(lambda: device.connected, timeout_s)
+
+    async def _until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether `condition` comes true within `timeout_s`."""
         async with self._changed:
             try:
-                await asyncio.wait_for(self._changed.wait_for(lambda: device.connected), timeout_s)
+                await asyncio.wait_for(self._changed.wait_for(condition), timeout_s)
             except TimeoutError:
                 return False
         return True

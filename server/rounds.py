@@ -52,7 +52,8 @@ class OpenRound:
         self.size = size
         self.pending = set(cohort)
         self.outcomes: dict[str, str] = {}
-        self.uploads: dict[str, Assembler] = {}
+        self.uploads: dict[tuple[str, str], Assembler] = {}
+        """By device and session: a restarted process never continues its predecessor's update."""
         self.updates = FedAvg(size)
         self._done = asyncio.Event()
 
@@ -94,10 +95,29 @@ class Federation:
         self.adapter = adapter
         self.events = events
         self.round: OpenRound | None = None
+        self.finish_reason = ""
+        """Why the run is over; empty while it is not."""
         self._checkpoints = checkpoints
+        self._watchers: set[asyncio.Task[None]] = set()
 
     async def run(self) -> bool:
-        """All rounds. Returns whether every round had at least one update."""
+        """All rounds, then every device is told. Returns whether each round had at least one update.
+
+        Raises TimeoutError naming the devices that did not join in time.
+        """
+        try:
+            complete = await self._run_rounds()
+            self.finish_reason = "all rounds are done"
+        finally:
+            self.finish_reason = self.finish_reason or "the run was given up"
+            for device in self.registry.devices.values():
+                if device.outbox is not None:
+                    device.outbox.put_nowait(None)
+            await self.registry.wait_until_all_dismissed(self.plan.reconnect_grace_s)
+            await self.registry.wait_until_all_gone(timeout_s=30)
+        return complete
+
+    async def _run_rounds(self) -> bool:
         missing = await self.registry.wait_until_all_connected(self.plan.join_timeout_s)
         if missing:
             waited = f"{self.plan.join_timeout_s:g} s"
@@ -106,9 +126,6 @@ class Federation:
         complete = True
         for number in range(1, self.plan.rounds + 1):
             complete = await self._run_round(number) > 0 and complete
-        for device in self.registry.devices.values():
-            device.outbox.put_nowait(None)
-        await self.registry.wait_until_all_gone(timeout_s=30)
         return complete
 
     async def _run_round(self, number: int) -> int:
@@ -129,7 +146,7 @@ class Federation:
         )
         for name in cohort:
             device = self.registry.devices[name]
-            if device.connected:
+            if device.outbox is not None:
                 device.outbox.put_nowait(number)
             else:
                 self.watch_for_return(name)
@@ -145,14 +162,16 @@ class Federation:
 
     def watch_for_return(self, name: str) -> None:
         """A device of the open round has no connection: settle it as lost unless it comes back in time."""
-        self._watcher = asyncio.ensure_future(self._settle_unless_back(name, self.round))
+        watcher = asyncio.ensure_future(self._settle_unless_back(name, self.round))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
 
     async def _settle_unless_back(self, name: str, watched: OpenRound | None) -> None:
         device = self.registry.devices[name]
         if watched is None or await self.registry.reconnected(device, self.plan.reconnect_grace_s):
             return
         if watched.settle(name, "lost"):
-            upload = watched.uploads.get(name)
+            upload = watched.uploads.get((name, device.session))
             received = upload.received if upload else 0
             self.events.write("client_lost", round=watched.number, client=name, received=received)
             log.warning("round %d: lost %s after %d bytes of its update", watched.number, name, received)

@@ -11,7 +11,7 @@ from proto import federation_pb2_grpc
 from proto.codecs import CodecError
 from proto.payload import Assembler, PayloadError, chunks
 from server.aggregation.fedavg import LARGEST_WEIGHT, OutOfRangeError
-from server.devices import Device, Refusal
+from server.devices import Device, Outbox, Refusal
 from server.rounds import Federation, OpenRound, log
 
 
@@ -69,23 +69,25 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             await context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION, self._refused(request.client_id, refusal)
             )
-        await self._registry.connect(device)
+        outbox = await self._registry.connect(device)
         try:
-            async for instruction in self._instructions(device):
+            async for instruction in self._instructions(device, outbox):
                 yield instruction
         finally:
-            await self._registry.disconnect(device, request.session)
+            await self._registry.disconnect(device, outbox)
             open_round = self._federation.round
-            if open_round and device.name in open_round.pending:
+            if open_round and device.name in open_round.pending and not device.connected:
                 self._federation.watch_for_return(device.name)
 
-    async def _instructions(self, device: Device) -> AsyncIterator[pb.Instruction]:
+    async def _instructions(self, device: Device, outbox: Outbox) -> AsyncIterator[pb.Instruction]:
         """What one Tasks stream carries; a round that is open already is pushed at once."""
         open_round = self._federation.round
-        if open_round and device.name in open_round.pending:
-            device.outbox.put_nowait(open_round.number)
+        if self._federation.finish_reason:
+            outbox.put_nowait(None)
+        elif open_round and device.name in open_round.pending:
+            outbox.put_nowait(open_round.number)
         pushed = 0
-        while (number := await device.outbox.get()) is not None:
+        while (number := await outbox.get()) is not None:
             current = self._federation.round
             if current is None or current.number != number or number == pushed:
                 continue  # It closed, or was queued twice, before we came to send it.
@@ -102,7 +104,8 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             yield pb.Instruction(round_start=start)
             for chunk in chunks(current.payload):
                 yield pb.Instruction(chunk=chunk)
-        yield pb.Instruction(finish=pb.Finish(reason="all rounds are done"))
+        await self._registry.dismiss(device)
+        yield pb.Instruction(finish=pb.Finish(reason=self._federation.finish_reason))
 
     async def Upload(
         self, request_iterator: AsyncIterator[pb.UploadPart], context: grpc.aio.ServicerContext
@@ -144,7 +147,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             return self._refuse_update(header, Refusal(pb.STATUS_NOT_FINITE, str(error)))
         except Refusal as refusal:
             return self._refuse_update(header, refusal)
-        current.uploads.pop(name)
+        current.uploads.pop((name, device.session))
         current.settle(name, "finished")
         return pb.UploadReply(status=pb.STATUS_OK, received=assembler.received)
 
@@ -153,13 +156,15 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             _, current = self._open_round_of(request)
         except Refusal as refusal:
             return pb.UploadReply(status=refusal.status, reason=refusal.reason)
-        upload = current.uploads.get(request.client_id)
+        upload = current.uploads.get((request.client_id, request.session))
         return pb.UploadReply(status=pb.STATUS_OK, received=upload.received if upload else 0)
 
     def _open_round_of(self, key: pb.UploadKey) -> tuple[Device, OpenRound]:
         """The device and the round it may upload to now."""
         device = self._registry.authenticate(key.client_id, key.session, key.run_id)
         current = self._federation.round
+        if current and current.number == key.round and current.outcomes.get(device.name) == "finished":
+            raise Refusal(pb.STATUS_ALREADY_HELD, f"round {key.round} has the update of '{device.name}'")
         if current is None or current.number != key.round or device.name not in current.pending:
             raise Refusal(pb.STATUS_WRONG_ROUND, f"round {key.round} is not open for '{device.name}'")
         return device, current
@@ -176,10 +181,10 @@ class FederationService(federation_pb2_grpc.FederationServicer):
                 pb.STATUS_TOO_LONG,
                 f"{header.payload_bytes} bytes announced, {current.size} values make {most}",
             )
-        name = header.key.client_id
-        if name not in current.uploads:
-            current.uploads[name] = Assembler(header.payload_bytes)
-        return current.uploads[name]
+        sender = header.key.client_id, header.key.session
+        if sender not in current.uploads:
+            current.uploads[sender] = Assembler(header.payload_bytes)
+        return current.uploads[sender]
 
     def _refuse_update(
         self, header: pb.UploadHeader, refusal: Refusal, *, settle: bool = True
@@ -188,10 +193,9 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         name = header.key.client_id
         reason = self._refused(name, refusal, round_number=header.key.round)
         current = self._federation.round
-        received = 0
-        if current and name in current.uploads:
-            received = current.uploads[name].received
-        if settle and current and refusal.status not in (pb.STATUS_WRONG_ROUND, *_NOT_OURS):
+        upload = current.uploads.get((name, header.key.session)) if current else None
+        received = upload.received if upload else 0
+        if settle and current and refusal.status not in _SETTLE_NOTHING:
             current.settle(name, f"refused: {refusal.reason}")
         return pb.UploadReply(status=refusal.status, reason=reason, received=received)
 
@@ -202,5 +206,10 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         return refusal.reason
 
 
-# A stranger using a device's name must not end that device's round.
-_NOT_OURS = (pb.STATUS_UNKNOWN_CLIENT, pb.STATUS_WRONG_RUN)
+# A stranger using a device's name, or a retry that comes too late, must not end that device's round.
+_SETTLE_NOTHING = (
+    pb.STATUS_UNKNOWN_CLIENT,
+    pb.STATUS_WRONG_RUN,
+    pb.STATUS_WRONG_ROUND,
+    pb.STATUS_ALREADY_HELD,
+)

@@ -29,4 +29,6 @@ class Fp16:
 
     def decode(self, payload: bytes, size: int) -> Vector:
         check_length(self, payload, size)
-        return np.frombuffer(payload, "<f2").astype(np.float32)
+        vector = np.frombuffer(payload, "<f2").astype(np.float32)
+        check_finite(self, vector)
+        return vector

@@ -25,4 +25,6 @@ class Fp32:
 
     def decode(self, payload: bytes, size: int) -> Vector:
         check_length(self, payload, size)
-        return np.frombuffer(payload, "<f4").astype(np.float32)
+        vector = np.frombuffer(payload, "<f4").astype(np.float32)
+        check_finite(self, vector)
+        return vector

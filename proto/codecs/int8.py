@@ -45,11 +45,13 @@ class Int8:
     def decode(self, payload: bytes, size: int) -> Vector:
         check_length(self, payload, size)
         scales = _from_bfloat16(np.frombuffer(payload, "<u2", offset=size))
-        if not np.isfinite(scales).all() or (scales < 0).any():
-            raise CodecError("int8: a block's scale is negative or not finite")
+        if not (scales >= 0).all():
+            raise CodecError("int8: a block's scale is negative or not a number")
         levels = np.zeros((scales.size, BLOCK), np.float32)
         levels.reshape(-1)[:size] = np.frombuffer(payload, np.int8, count=size)
-        return (levels * scales[:, None]).reshape(-1)[:size]
+        vector = (levels * scales[:, None]).reshape(-1)[:size]
+        check_finite(self, vector)
+        return vector
 
 
 def _round_up_to_bfloat16(values: Vector) -> NDArray[np.uint16]:

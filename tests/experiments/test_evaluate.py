@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from client.diffusion.base import DEFAULT_BASE, limit_threads, load_base
+from client.diffusion.base import DEFAULT_BASE, load_base
 from client.diffusion.lora import TARGET_MODULES, initial_adapter
 from experiments import evaluate
 from experiments.evaluate import EvaluationError, evaluate_run
@@ -24,7 +24,7 @@ TARGETS = list(TARGET_MODULES)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluate, "_PER_STYLE", 8)
     monkeypatch.setattr(evaluate, "_SAMPLING_STEPS", 2)
-    monkeypatch.setattr(evaluate, "_SUBJECTS", evaluate._SUBJECTS[:2])
+    monkeypatch.setattr(evaluate, "_SUBJECTS", evaluate._SUBJECTS[:1])
 
 
 def make_run(folder: Path, data: str = "emoji", trainer: str = "diffusion", rounds: int = 2) -> Path:
@@ -71,7 +71,10 @@ def test_an_emoji_run_is_evaluated_in_every_style_before_and_after(tmp_path: Pat
 
 
 def test_the_same_run_gets_the_same_answer(tmp_path: Path) -> None:
-    runs = [make_run(tmp_path / name, rounds=1) for name in ("one", "other")]
+    folder = tmp_path / "images"
+    folder.mkdir()
+    write_folder(folder)
+    runs = [make_run(tmp_path / name, data=str(folder), rounds=1) for name in ("one", "other")]
     tables = [evaluate_run(run, progress=lambda text: None).losses for run in runs]
     pd.testing.assert_frame_equal(tables[0], tables[1], rtol=1e-5)
     pictures = [np.asarray(Image.open(run / "figures" / "samples.png")).astype(int) for run in runs]
@@ -114,7 +117,6 @@ def test_adapters_of_another_model_are_refused(tmp_path: Path) -> None:
     save_adapter(run / "adapters" / "round-0001.safetensors", layout, vector)
     with pytest.raises(EvaluationError, match="adapter of round 1 does not fit the run's base: tensor unet"):
         evaluate_run(run, progress=lambda text: None)
-    limit_threads()
 
 
 def test_a_damaged_adapter_is_one_line(tmp_path: Path) -> None:

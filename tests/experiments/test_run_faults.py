@@ -34,7 +34,7 @@ def pid_of(marker: str) -> int:
     """The process here whose open log names `marker`: sandboxed PIDs are not ours to know."""
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and os.readlink(entry / "fd" / "1").endswith(marker):
+            if entry.name.isdigit() and str((entry / "fd" / "1").readlink()).endswith(marker):
                 return int(entry.name)
         except OSError:
             continue
