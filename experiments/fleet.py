@@ -1,0 +1,233 @@
+"""The processes of one run: a server and a device each, started in their hosts, followed to the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from client.counters import read_counters
+from client.device import make_slots
+from emulation.backend import Direction, LinkCounters
+from emulation.launcher import Launcher
+from emulation.sandbox import die_with_parent
+from emulation.topology import Network
+from experiments.config import Experiment
+from experiments.live import EventTail, Progress
+from proto.events import EventLog
+
+_POLL_S = 0.05
+_SERVER_START_S = 60.0
+_CLIENT = "client.__main__:main"
+
+
+class RunError(RuntimeError):
+    """The run could not take place; `wrong_input` tells whether the configuration is to blame."""
+
+    def __init__(self, message: str, *, wrong_input: bool = False) -> None:
+        super().__init__(message)
+        self.wrong_input = wrong_input
+
+
+class Fleet:
+    """Server and devices of one run in a network that is up.
+
+    `link_rows` grows by a row a round, link and direction; everything else is in the event logs.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        run_dir: Path,
+        *,
+        network: Network,
+        launcher: Launcher,
+        events: EventLog,
+        progress: Progress,
+    ) -> None:
+        self._experiment = experiment
+        self._dir = run_dir
+        self._network = network
+        self._launcher = launcher
+        self._events = events
+        self._progress = progress
+        self._devices = experiment.expanded_devices()
+        self._tail = EventTail(run_dir / "events")
+        self._slots = run_dir / "slots"
+        self._exited: dict[str, int] = {}
+        self.link_rows: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        """Start everything, and return when the server has ended. Raises RunError, LauncherError."""
+        self._progress.stage("loading the model")
+        initial = self._prepare()
+        make_slots(self._slots, len(os.sched_getaffinity(0)))
+        with self._start_server(initial) as server:
+            try:
+                self._await_server(server)
+                self._progress.stage(f"starting {len(self._devices)} devices")
+                self._fork_devices()
+                self._watch(server)
+            finally:
+                if server.poll() is None:
+                    server.kill()
+
+    def _fork_devices(self) -> None:
+        address = f"{self._network.ip('server')}:{self._experiment.federation.port}"
+        for name, device in self._devices:
+            arguments = ["--server", address, "--id", name, "--slots", str(self._slots)]
+            arguments += ["--events", str(self._dir / "events" / f"{name}.jsonl")]
+            if (seconds := self._experiment.seconds_per_step(device)) is not None:
+                arguments += ["--seconds-per-step", str(seconds)]
+            pid = self._launcher.fork(
+                name,
+                _CLIENT,
+                [arguments],
+                namespace_of=self._network.pid(name),
+                log=self._dir / "logs" / f"{name}.log",
+            )
+            self._events.write("client_forked", client=name, pid=pid)
+
+    def _prepare(self) -> Path:
+        """Load in the fork server what all devices share, and write the initial adapter."""
+        experiment = self._experiment
+        initial = self._dir / "initial.safetensors"
+        self._launcher.preload("client.__main__:parser")  # imports gRPC before the first fork
+        if experiment.training.trainer == "synthetic":
+            self._launcher.preload(
+                "experiments.initial:write_synthetic", str(initial), experiment.adapter.rank, experiment.seed
+            )
+        else:
+            self._launcher.preload(
+                "experiments.initial:write_diffusion",
+                str(initial),
+                experiment.base,
+                experiment.adapter.rank,
+                experiment.adapter.target_modules,
+                experiment.seed,
+            )
+        return initial
+
+    def _task(self) -> dict[str, Any]:
+        """What the devices are told to train; the keys are their trainers' arguments."""
+        training, seed = self._experiment.training, self._experiment.seed
+        task: dict[str, Any] = {"trainer": training.trainer, "steps": training.steps, "seed": seed}
+        task["rank"] = self._experiment.adapter.rank
+        if training.trainer == "synthetic":
+            return task | {"examples": 1}
+        return task | {
+            "base": self._experiment.base,
+            "data": training.data,
+            "partition": training.partition,
+            "target_modules": self._experiment.adapter.target_modules,
+            "batch_size": training.batch_size,
+            "learning_rate": training.learning_rate,
+        }
+
+    def _start_server(self, initial: Path) -> subprocess.Popen[bytes]:
+        experiment, federation = self._experiment, self._experiment.federation
+        options = {
+            "listen": f"{self._network.ip('server')}:{federation.port}",
+            "devices": ",".join(name for name, _ in self._devices),
+            "initial": initial,
+            "checkpoints": self._dir / "adapters",
+            "task": json.dumps(self._task()),
+            "run-id": self._dir.name,
+            "rounds": experiment.rounds,
+            "cohort": federation.cohort,
+            "uplink-codec": experiment.uplink.codec,
+            "downlink-codec": experiment.downlink.codec,
+            "seed": experiment.seed,
+            "deadline": federation.round_deadline,
+            "join-timeout": federation.join_timeout,
+            "reconnect-grace": federation.reconnect_grace,
+            "events": self._dir / "events" / "server.jsonl",
+        }
+        command = ["mnexec", "-a", str(self._network.pid("server")), sys.executable, "-m", "server"]
+        for key, value in options.items():
+            command += [f"--{key}", str(value)]
+        self._events.write("server_command", command=shlex.join(command))
+        with (self._dir / "logs" / "server.log").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=partial(die_with_parent, os.getpid()),
+            )
+
+    def _await_server(self, server: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _SERVER_START_S
+        while time.monotonic() < deadline:
+            events = self._tail.read()
+            self._progress.show(events)
+            if any(event["event"] == "server_ready" for event in events):
+                return
+            if (status := server.poll()) is not None:
+                raise RunError(self._last_words("server"), wrong_input=status == 2)
+            time.sleep(_POLL_S)
+        raise RunError(f"the server was not ready within {_SERVER_START_S:g} s")
+
+    def _watch(self, server: subprocess.Popen[bytes]) -> None:
+        """Follow the run until the server ends; a device that dies is recorded when it does."""
+        counters: Mapping[Direction, LinkCounters] = self._network.counters()
+        in_rounds = False
+        while True:
+            ended = server.poll() is not None
+            events = self._tail.read()
+            self._progress.show(events)
+            for event in events:
+                in_rounds = in_rounds or event["event"] == "round_start"
+                if event["event"] == "round_end":
+                    counters = self._record_links(event["round"], counters)
+            self._record_exits(during_rounds=in_rounds and not ended)
+            failed = {name: status for name, status in self._exited.items() if status != 0}
+            if failed and not in_rounds:
+                name, status = next(iter(failed.items()))
+                raise RunError(f"{name}: {self._last_words(name)}", wrong_input=status == 2)
+            if ended:
+                break
+            time.sleep(_POLL_S)
+        if server.returncode not in (0, 1) or not in_rounds:
+            raise RunError(self._last_words("server"), wrong_input=server.returncode == 2)
+        deadline = time.monotonic() + 10
+        while len(self._exited) < len(self._devices) and time.monotonic() < deadline:
+            self._record_exits(during_rounds=False)
+            time.sleep(_POLL_S)
+
+    def _record_exits(self, *, during_rounds: bool) -> None:
+        for name, status in self._launcher.exits().items():
+            if name not in self._exited:
+                self._exited[name] = status
+                counted = asdict(read_counters(Path(f"/proc/{self._network.pid(name)}/net")))
+                self._events.write(
+                    "client_exit", client=name, status=status, during_rounds=during_rounds, **counted
+                )
+
+    def _record_links(
+        self, number: int, before: Mapping[Direction, LinkCounters]
+    ) -> Mapping[Direction, LinkCounters]:
+        """A row of links.csv for each direction: what it carried since the last round's end."""
+        now = self._network.counters()
+        for (device, direction), counted in now.items():
+            row: dict[str, Any] = {"round": number, "link": device, "direction": direction}
+            earlier = asdict(before[device, direction])
+            for key, value in asdict(counted).items():
+                # Lateness is a distribution over the whole run, everything else a count.
+                row[key] = value if key.endswith("_s") else value - earlier[key]
+            self.link_rows.append(row)
+        return now
+
+    def _last_words(self, process: str) -> str:
+        """The last line a process logged."""
+        lines = (self._dir / "logs" / f"{process}.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"{process} ended without a word"
