@@ -271,8 +271,8 @@ def _loss_figure(losses: pd.DataFrame) -> Figure:
 def _sample_figure(prompts: list[_Prompt], samples: dict[str, NDArray[np.float32]]) -> Figure:
     """A block of columns a style, in it the stages and the artist's drawing; a row a subject."""
     styles = list(dict.fromkeys(prompt.style for prompt in prompts))
-    rows, stages = 1 + max(prompt.row for prompt in prompts), [*samples, "drawn by hand"]
-    figure = look.new_figure(0.72 * len(stages) * len(styles), 0.4 + 0.95 * rows)
+    rows, stages = 1 + max(prompt.row for prompt in prompts), [*samples, "original"]
+    figure = look.new_figure(0.7 * len(stages) * len(styles), 0.6 + 0.85 * rows)
     for block, name in zip(figure.subfigures(1, len(styles), squeeze=False)[0], styles, strict=True):
         title = f"{name} (the base's style)" if name == BASE_STYLE else name
         block.suptitle(title, fontsize=10, fontweight="bold")
@@ -288,5 +288,6 @@ def _sample_figure(prompts: list[_Prompt], samples: dict[str, NDArray[np.float32
                 if prompt.row == 0:
                     axes.set_title(stage, fontsize=6)
             first = grid[prompt.row, 0]
-            first.text(0, -0.05, f'"{prompt.text}"', fontsize=6, va="top", transform=first.transAxes)
+            label = first.text(0, -0.05, f'"{prompt.text}"', fontsize=6, va="top", transform=first.transAxes)
+            label.set_in_layout(False)  # it may reach under its neighbours
     return figure
