@@ -12,9 +12,8 @@ from proto.adapter import save_adapter
 
 def write_diffusion(path: str, base: str, rank: int, target_modules: list[str], seed: int) -> None:
     """Of a diffusers checkpoint."""
-    from client.diffusion.lora import initial_adapter
-
     from client.diffusion.base import load_base
+    from client.diffusion.lora import initial_adapter
 
     layout, adapter = initial_adapter(load_base(base), rank, target_modules, seed)
     save_adapter(Path(path), layout, adapter)
