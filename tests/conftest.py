@@ -42,13 +42,13 @@ def valid_run(*arguments: str | Path) -> dict[str, Any]:
         done = fedcell("run", *arguments, "--json")
         document: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
         reasons = document.get("invalid_reasons", [])
-        if done.returncode != 1 or not reasons or not all(_NOISE.search(reason) for reason in reasons):
+        if done.returncode != 1 or not reasons or not all(NOISE.search(reason) for reason in reasons):
             break
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
     return document
 
 
-_NOISE = re.compile(r"the relay was late|^calibration: ")
+NOISE = re.compile(r"the relay was late|^calibration: ")
 
 
 def traces() -> set[str]:

@@ -16,7 +16,7 @@ import pytest
 
 from experiments import config
 from proto.adapter import load_adapter
-from tests.conftest import CONFIGS, REPOSITORY, fedcell, fedcell_json, traces, valid_run
+from tests.conftest import CONFIGS, NOISE, REPOSITORY, fedcell, fedcell_json, traces, valid_run
 
 SMOKE = CONFIGS / "smoke.yaml"
 
@@ -104,6 +104,22 @@ def test_the_same_seed_gives_the_same_adapter(smoke: dict[str, Any], tmp_path: P
         (Path(run["run_dir"]) / "adapters" / "round-0002.safetensors").read_bytes() for run in (smoke, again)
     )
     assert first == second
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(smoke: dict[str, Any], tmp_path: Path) -> None:
+    """Same names, same addresses, same port: each has a network of its own, and the same result."""
+    command = [sys.executable, "-m", "experiments.cli", "run", str(SMOKE), f"output={tmp_path}", "--json"]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+        for _ in range(2)
+    ]
+    documents = [json.loads(process.communicate(timeout=120)[0]) for process in both]
+    assert len({document["run_dir"] for document in documents}) == 2
+    expected = (Path(smoke["run_dir"]) / "adapters" / "round-0002.safetensors").read_bytes()
+    for document in documents:
+        # Two relays on two cores may be late; they say so, and nothing else may be wrong.
+        assert all(NOISE.search(reason) for reason in document["invalid_reasons"])
+        assert (Path(document["run_dir"]) / "adapters" / "round-0002.safetensors").read_bytes() == expected
 
 
 def test_ctrl_c_leaves_nothing_but_an_invalid_manifest(tmp_path: Path) -> None:

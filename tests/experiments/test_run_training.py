@@ -12,9 +12,11 @@ import pytest
 from proto.adapter import load_adapter
 from tests.conftest import CONFIGS, fedcell_json, valid_run
 
+pytestmark = pytest.mark.timeout(1200)  # the first test pays for two runs and two evaluations
+
 # Slow enough that a transfer's time is its bytes' time, with few steps: the test is of what crosses.
 _LINK = "{up: {rate: 1mbit, delay: 10ms, queue: 1s}, down: {rate: 5mbit, delay: 10ms, queue: 1s}}"
-_EQUAL = [f"network.devices=[{_LINK}, {_LINK}]", "rounds=2", "training.steps=4", "adapter.rank=16"]
+_EQUAL = [f"network.devices=[{_LINK}, {_LINK}]", "rounds=2", "training.steps=8", "adapter.rank=16"]
 
 
 @pytest.fixture(scope="module")
