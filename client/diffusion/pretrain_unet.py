@@ -23,6 +23,10 @@ BATCH = 24
 VARIANTS = 8
 """Shifted and scaled copies of every drawing that a process encodes once, the plain one among them."""
 
+PLAIN = 0.8
+"""Share of the plain drawing among the copies: at the noisiest steps the best answer to a caption is the
+mean of its copies, and many shifted ones make that a blur."""
+
 _GAMMA = 5.0
 
 
@@ -91,7 +95,8 @@ def train_unet(
     progress, report, next_snapshot = training.elapsed / (60 * minutes), 0.0, training.elapsed + 240
     while progress < 1:
         which = random.integers(len(examples), size=BATCH)
-        chosen = (torch.from_numpy(random.integers(len(means), size=BATCH)), torch.from_numpy(which))
+        variant = random.integers(len(means), size=BATCH) * (random.random(BATCH) >= PLAIN)
+        chosen = (torch.from_numpy(variant), torch.from_numpy(which))
         latents = means[chosen].float() + spreads[chosen].float() * torch.randn(BATCH, *means.shape[2:])
         # One timestep from each of BATCH equally likely parts of 0..999: less variance than independent
         # ones. Their density grows with t: below 500 the caption hardly changes the loss, so half of a
