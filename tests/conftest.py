@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no defect of a strategy or of the code under test.
+settings.register_profile("fedcell", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fedcell")
 
 REPOSITORY = Path(__file__).parent.parent
 CONFIGS = REPOSITORY / "experiments" / "configs"
