@@ -44,7 +44,7 @@ _BATCH = 32
 _SAMPLING_STEPS = 20
 _GUIDANCE = 3.0
 _ROWS = 5
-_SUBJECTS = ("grinning-face", "red-apple", "rocket", "tulip", "fish")
+_SUBJECTS = ("grinning-face", "red-heart", "cat-face", "red-apple", "crescent-moon")
 """What is drawn in every style: things the base knows how to draw."""
 
 _COLOURS = dict(
