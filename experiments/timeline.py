@@ -48,7 +48,7 @@ class ClientRound:
     marks: dict[str, Event] = field(default_factory=dict)
     outcome: str = "unfinished"
     before: Event | None = None
-    """The last reading of the device's wire counters before this round reached it."""
+    """The device's last reading of its wire counters before the first of this round."""
     exit: Event | None = None
     """How its process ended, when it ended within this round."""
 
@@ -104,8 +104,7 @@ def build(events: Iterable[Event]) -> list[Round]:
             open_round = Round(event["round"], event["t"])
             rounds[open_round.number] = open_round
             for name in event["cohort"]:
-                start = last_counters.get(name)
-                open_round.clients[name] = ClientRound(open_round.number, name, before=start)
+                open_round.clients[name] = ClientRound(open_round.number, name)
         client = event.get("client") or event["process"]
         current = rounds.get(event.get("round") or -1)
         if kind in ("aggregate_start", "round_end") and current:
@@ -123,5 +122,9 @@ def build(events: Iterable[Event]) -> list[Round]:
         if kind == "client_exit" and open_round and client in open_round.clients:
             open_round.clients[client].exit = event
         if "tx_bytes" in event:
+            # In the device's own order: the reply to its last upload may come after the next round began.
+            reads = current or (open_round if kind == "client_exit" else None)
+            if reads and client in reads.clients and reads.clients[client].before is None:
+                reads.clients[client].before = last_counters.get(client)
             last_counters[client] = event
     return [rounds[number] for number in sorted(rounds)]

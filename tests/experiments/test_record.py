@@ -69,6 +69,19 @@ def test_phases_bytes_and_bounds() -> None:
     assert record.contradictions(clients, LINKS) == []
 
 
+def test_a_reply_that_comes_after_the_next_round_began_is_not_counted_twice() -> None:
+    """The last uploader's own reading follows round_start of the next round, often by an RTT."""
+    events = one_round()
+    second = [
+        event(2.84, "server", "round_start", round=2, cohort=["dev0"]),
+        event(2.841, "server", "download_start", round=2, client="dev0", payload_bytes=100_000),
+        event(3.0, "dev0", "download_end", round=2, payload_bytes=100_000, message_bytes=100_100,
+              **counters(57_000, 212_000, 2)),
+    ]  # fmt: skip
+    _, clients = tables(sorted([*events, *second], key=lambda e: e["t"]))
+    assert clients.iloc[1]["wire_down_bytes"] == (57_000 - 55_000) + (212_000 - 107_000)
+
+
 def test_a_wire_that_carried_less_than_the_message_is_a_contradiction() -> None:
     events = one_round()
     events[3]["rx_bytes"] = 90_000
