@@ -21,7 +21,7 @@ from rich.table import Table
 from emulation import sandbox
 from experiments import config
 from experiments.config import Experiment
-from experiments.preflight import check_inputs, check_trained
+from experiments.preflight import check_inputs, read_trained_manifest
 
 if TYPE_CHECKING:  # Heavy, and of no use outside the sandbox: imported where a command needs them.
     from emulation.topology import Network
@@ -147,7 +147,7 @@ def shell(
 @app.command()
 def evaluate(run_dir: RunDir, as_json: AsJson = False) -> None:
     """Held-out loss of every round's adapter, and samples before, after the first and last round."""
-    check_trained(run_dir)
+    read_trained_manifest(run_dir)  # before torch is imported for nothing
     from experiments.evaluate import evaluate_run
 
     evaluation = evaluate_run(run_dir, progress=lambda text: print(text, file=sys.stderr, flush=True))

@@ -7,7 +7,6 @@ tenth of a percent are real. It is no image quality: for that there is the pictu
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +27,7 @@ from client.diffusion.data import BASE_STYLE, DEVICE_STYLES, Examples, load_emoj
 from client.diffusion.emoji import caption
 from client.diffusion.lora import AdaptedUNet, Batch, denoising_loss
 from experiments.figures import style as look
+from experiments.preflight import EvaluationError, read_trained_manifest
 from experiments.record import write_table
 from proto.adapter import AdapterLayout, LayoutError, Vector, load_adapter
 
@@ -50,10 +50,6 @@ _SUBJECTS = ("grinning-face", "red-heart", "cat-face", "red-apple", "crescent-mo
 _COLOURS = dict(
     zip((BASE_STYLE, *DEVICE_STYLES), (look.GREY, look.BLUE, look.ORANGE, look.GREEN), strict=True)
 )
-
-
-class EvaluationError(ValueError):
-    """A directory that cannot be evaluated; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ def evaluate_run(run_dir: Path, *, progress: Callable[[str], None]) -> Evaluatio
     Raises EvaluationError when `run_dir` is no run, or of a trainer that trains nothing; BaseError and
     DataError when its base model or its data set is gone.
     """
-    manifest = _read_manifest(run_dir)
+    manifest = read_trained_manifest(run_dir)
     config = manifest["config"]
     adapters = _read_adapters(run_dir)
     # Not torch's own threads: where anything else runs, they wait for each other at every operation.
@@ -118,19 +114,6 @@ def evaluate_run(run_dir: Path, *, progress: Callable[[str], None]) -> Evaluatio
     figures = look.save(_loss_figure(losses), run_dir / "figures" / "loss", valid=valid)
     figures += look.save(_sample_figure(prompts, samples), run_dir / "figures" / "samples", valid=valid)
     return Evaluation(run_dir, losses, figures)
-
-
-def _read_manifest(run_dir: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((run_dir / "manifest.json").read_text())
-        trainer = manifest["config"]["training"]["trainer"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(
-            f"{run_dir} is not a run: it has no manifest.json that names its training"
-        ) from error
-    if trainer != "diffusion":
-        raise EvaluationError(f"{run_dir} is a run of the {trainer} trainer: it trained nothing to evaluate")
-    return manifest
 
 
 def _read_adapters(run_dir: Path) -> dict[int, tuple[AdapterLayout, Vector]]:

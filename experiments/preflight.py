@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from experiments.config import ConfigError, Experiment
 
 
-class RunDirError(ValueError):
-    """A folder that is not a run, or one with nothing to evaluate."""
+class EvaluationError(ValueError):
+    """A directory that cannot be evaluated; the message says why."""
 
 
-def check_trained(run_dir: Path) -> None:
-    """Raises RunDirError unless `run_dir` is a run that trained something; costs no import of torch."""
+def read_trained_manifest(run_dir: Path) -> dict[str, Any]:
+    """The manifest of a run that trained something; costs no import of torch. Raises EvaluationError."""
     try:
-        config = json.loads((run_dir / "manifest.json").read_text())["config"]
+        manifest: dict[str, Any] = json.loads((run_dir / "manifest.json").read_text())
+        trainer = manifest["config"]["training"]["trainer"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunDirError(f"{run_dir} is not a run: it has no manifest.json of one") from error
-    if config["training"]["trainer"] == "synthetic":
-        raise RunDirError(f"{run_dir} is a run of the synthetic trainer: nothing was trained to evaluate")
+        raise EvaluationError(
+            f"{run_dir} is not a run: it has no manifest.json that names its training"
+        ) from error
+    if trainer != "diffusion":
+        raise EvaluationError(f"{run_dir} is a run of the {trainer} trainer: it trained nothing to evaluate")
+    return manifest
 
 
 def check_inputs(experiment: Experiment) -> None:

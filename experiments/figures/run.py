@@ -18,13 +18,13 @@ class NotARunError(ValueError):
 def draw_run(run_dir: Path) -> list[Path]:
     """figures/latency.* and figures/bytes.*; returns their paths. Raises NotARunError."""
     try:
-        manifest = json.loads((run_dir / "manifest.json").read_text())
+        valid = bool(json.loads((run_dir / "manifest.json").read_text())["valid"])
         clients = pd.read_csv(run_dir / "clients.csv")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise NotARunError(f"{run_dir} is not a finished run: {error}") from error
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
     paths = []
     for name, figure in (("latency", latency.draw(clients)), ("bytes", bytes_figure.draw(clients))):
-        paths += style.save(figure, folder / name, valid=manifest["valid"])
+        paths += style.save(figure, folder / name, valid=valid)
     return paths

@@ -97,6 +97,14 @@ def test_wrong_input_is_one_line_and_exit_2(tmp_path: Path, arguments: list[str 
     assert traces() == before
 
 
+@pytest.mark.parametrize("command", ["evaluate", "figures"])
+def test_a_manifest_that_is_not_one_is_one_line_and_exit_2(tmp_path: Path, command: str) -> None:
+    (tmp_path / "manifest.json").write_text('{"config": 5}')
+    done = fedcell(command, tmp_path)
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_a_missing_data_set_is_told_before_anything_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,14 +122,20 @@ def test_two_runs_at_once_do_not_disturb_each_other(smoke: dict[str, Any], tmp_p
         assert (Path(document["run_dir"]) / "adapters" / "round-0002.safetensors").read_bytes() == expected
 
 
-def test_ctrl_c_leaves_nothing_but_an_invalid_manifest(tmp_path: Path) -> None:
-    before = traces()
-    command = [sys.executable, "-m", "experiments.cli", "run", str(SMOKE), f"output={tmp_path}", "rounds=50"]
+def start_long_run(output: Path) -> subprocess.Popen[str]:
+    """A run of 50 rounds that is past its first."""
+    command = [sys.executable, "-m", "experiments.cli", "run", str(SMOKE), f"output={output}", "rounds=50"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
     assert process.stderr is not None
     for line in process.stderr:
         if "round 1/" in line:
             break
+    return process
+
+
+def test_ctrl_c_leaves_nothing_but_an_invalid_manifest(tmp_path: Path) -> None:
+    before = traces()
+    process = start_long_run(tmp_path)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130
@@ -140,12 +146,7 @@ def test_ctrl_c_leaves_nothing_but_an_invalid_manifest(tmp_path: Path) -> None:
 
 def test_sigkill_leaves_no_process_and_no_interface(tmp_path: Path) -> None:
     before = traces()
-    command = [sys.executable, "-m", "experiments.cli", "run", str(SMOKE), f"output={tmp_path}", "rounds=50"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "round 1/" in line:
-            break
+    process = start_long_run(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=10)
     deadline = time.monotonic() + 10
