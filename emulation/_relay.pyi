@@ -1,24 +1,28 @@
-"""relay.c, as its users see it; see the docstrings there."""
+"""relay.c and relay_virtual.h, as their users see them; see the docstrings there."""
 
-DROPPED_QUEUE: int
-DROPPED_LOSS: int
+from collections.abc import Sequence
+from typing import Any
+
 LATENESS_BINS: int
 LATENESS_SUB_BITS: int
 
-_Wire = tuple[int, int, float, float, float, float, int, int]
-
-class Path:
+class Server:
     def __init__(
-        self,
-        rate_bps: float,
-        delay_s: float = 0,
-        jitter_s: float = 0,
-        loss: float = 0,
-        queue_bytes: int = ...,
-        seed: int = 0,
+        self, paths: Sequence[dict[str, Any]], scheduler: str = "round_robin", start_ns: int = 0
     ) -> None: ...
-    def offer(self, now_ns: int, length: int) -> int: ...
-    def waiting(self, now_ns: int) -> int: ...
+    def offer(self, path: int, now_ns: int, length: int) -> int: ...
+    def change(
+        self,
+        path: int,
+        now_ns: int,
+        rate_bps: float = ...,
+        delay_s: float = ...,
+        loss: float = ...,
+        up: float = ...,
+    ) -> None: ...
+    def advance(self, now_ns: int) -> list[tuple[int, int, int, str, int]]: ...
+    def waiting(self, path: int, now_ns: int) -> int: ...
+    def next(self) -> int | None: ...
 
-def run(wires: list[_Wire], control: int) -> None: ...
+def run(servers: list[tuple[str, list[dict[str, Any]]]], control: int) -> None: ...
 def lock_memory() -> bool: ...

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from emulation.link import FRAME_BYTES, AccessLink, LinkError
+from emulation.link import FRAME_BYTES, AccessLink, LinkChange, LinkError
 
 Direction = tuple[str, str]
 """(device, "up" or "down")."""
@@ -21,10 +21,11 @@ Direction = tuple[str, str]
 class LinkCounters:
     """What one direction has carried since the network started, in frames and layer-2 bytes.
 
-    Drops by cause: the queue's tail, loss on the air, and `drops_device` where the receiving device took
-    no frame (down, out of buffers, or handed more than a frame). What was offered and is in no other
-    count is under way. Lateness is how long after its scheduled release a frame was handed over (0
-    where the backend cannot know it: the kernel does not say for netem).
+    Drops by cause: the queue's tail, `drops_aqm` by CoDel, loss on the air, and `drops_device` where the
+    receiving device took no frame (down, out of buffers, or handed more than a frame). What was offered
+    and is in no other count is under way; delivered counts duplicates too. Lateness is how long after
+    its scheduled release a frame was handed over (0 where the backend cannot know it: the kernel does
+    not say for netem).
     """
 
     offered_frames: int = 0
@@ -32,8 +33,11 @@ class LinkCounters:
     delivered_frames: int = 0
     delivered_bytes: int = 0
     drops_queue: int = 0
+    drops_aqm: int = 0
     drops_loss: int = 0
     drops_device: int = 0
+    duplicated: int = 0
+    corrupted: int = 0
     lateness_p50_s: float = 0.0
     lateness_p99_s: float = 0.0
     lateness_max_s: float = 0.0
@@ -65,6 +69,9 @@ class Backend(Protocol):
 
     def start(self, ends: Sequence[LinkEnds], seed: int) -> None:
         """Put every link in force; raise LinkError unless all of them are."""
+
+    def change(self, direction: Direction, change: LinkChange) -> None:
+        """Change a direction while it runs, without losing its backlog. LinkError if it cannot be."""
 
     def counters(self) -> dict[Direction, LinkCounters]:
         """Cumulative counters of every direction. LinkError if they cannot be had."""
@@ -112,6 +119,19 @@ def check_spec(link: AccessLink) -> None:
             (f"delay {spec.delay_s:g} s is not in 0..3600", not 0 <= spec.delay_s <= 3600),
             (f"jitter {spec.jitter_s:g} s is not in 0..3600", not 0 <= spec.jitter_s <= 3600),
             (f"loss {spec.loss:g} is not in [0, 1)", not 0 <= spec.loss < 1),
+            (
+                f"loss {spec.loss:g} in bursts of {spec.loss_burst:g}: bursts of 1 frame or more, "
+                "and loss at most burst / (burst + 1)",
+                not spec.loss_burst >= 1 or spec.loss > spec.loss_burst / (spec.loss_burst + 1),
+            ),
+            (f"duplicate {spec.duplicate:g} is not in [0, 1)", not 0 <= spec.duplicate < 1),
+            (f"corrupt {spec.corrupt:g} is not in [0, 1)", not 0 <= spec.corrupt < 1),
+            ("a queue of no frame", spec.queue_frames is not None and spec.queue_frames < 1),
+            (
+                "outages need means above 0 s",
+                spec.outages is not None
+                and not (spec.outages.mean_up_s > 0 and spec.outages.mean_down_s > 0),
+            ),
             (
                 f"a queue of {spec.queue_bytes} bytes holds no full frame of {FRAME_BYTES}",
                 spec.queue_bytes < FRAME_BYTES,

@@ -5,14 +5,14 @@ holds all their descriptors and carries frames between them (relay.c) on the sch
 It is a process of its own, so that nobody else's interpreter lock or garbage delays a frame; it runs
 under SCHED_FIFO with its memory locked where that is allowed, and dies with its parent.
 
-The process and its parent share a SOCK_SEQPACKET pair: one JSON message each way to begin with, then
-a path's number asks for that path's counters.
+The process gets its links as one JSON document (emulation.relay_parameters) in a file of memory. It and its
+parent share a SOCK_SEQPACKET pair: it says when it is ready; then messages ask for a path's counters, or
+change a path and have no answer, so that a hundred links can follow a channel from one thread.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import socket
@@ -23,8 +23,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from emulation import relay_parameters
 from emulation.backend import Direction, LinkCounters, LinkEnds
-from emulation.link import AccessLink, LinkError, LinkSpec
+from emulation.link import AccessLink, LinkChange, LinkError, LinkSpec
 from emulation.sandbox import die_with_parent
 
 try:
@@ -40,7 +41,7 @@ _TAP_FRAMES = 10_000
 """What a TAP holds until the relay reads it: at 1 Gbit/s of full frames, 0.1 s of a relay held up."""
 
 _PRIORITY = 50  # SCHED_FIFO, the middle: above every ordinary process, below the kernel's watchdogs.
-_COUNTS = struct.Struct("=9Q")
+_COUNTS, _MACHINE = struct.Struct("=12Q"), struct.Struct("=6Q")  # relay.c: counters_t, machine_t
 _ANSWER_S = 10.0
 _JUDGED_FRAMES = 100  # Fewer say nothing of a 99th percentile.
 _LEAST_LATENESS_S = 100e-6
@@ -88,9 +89,9 @@ def create() -> Relay:
     return Relay()
 
 
-def lateness_limit_s(spec: LinkSpec) -> float:
+def lateness_limit_s(rate_bps: float) -> float:
     """How late the 99th percentile of frames may leave: 100 us, or 5 % of a full frame's time if more."""
-    return max(_LEAST_LATENESS_S, 0.05 * spec.frame_time_s())
+    return max(_LEAST_LATENESS_S, 0.05 * LinkSpec(rate_bps).frame_time_s())
 
 
 class Relay:
@@ -107,52 +108,73 @@ class Relay:
         self._control: socket.socket | None = None
         self._asking = threading.Lock()
         self._ends: list[LinkEnds] = []
-        self._paths: dict[Direction, LinkSpec] = {}
+        self._specs: dict[Direction, LinkSpec] = {}
+        self._numbers: dict[Direction, int] = {}
+        self._fastest_bps: dict[Direction, float] = {}
+        self._shares: dict[str, int] = {}
         self._missed_before: dict[str, int] = {}
+        self._stolen_before = self._waited_before = 0.0
 
     def refuse(self, link: AccessLink) -> None:
-        """Refuse rates at which a frame takes less than the relay's own time for it (a few us)."""
-        for direction, spec in (("up", link.up), ("down", link.down)):
-            if spec.rate_bps > 1e9:
-                raise LinkError(f"{link.device} {direction}: {spec.rate_bps:g} bit/s; relay: at most 1e9")
+        """See emulation.backend.Backend and emulation.relay_parameters."""
+        relay_parameters.refuse(link)
 
     def start(self, ends: Sequence[LinkEnds], seed: int) -> None:
         """Start the relay process; return once it carries frames. LinkError if it does not come up."""
         self._ends = list(ends)
-        wires = []
-        for end in ends:
-            assert end.taps is not None, "the relay's wires are TAPs"
-            device, access = end.taps
-            for direction, spec, taps in (
-                ("up", end.link.up, (device, access)),
-                ("down", end.link.down, (access, device)),
-            ):
-                self._paths[end.link.device, direction] = spec
-                stream = _seed(seed, end.link.device, direction)
-                wires.append((*taps, *_parameters(spec), stream))
-        self._missed_before = self._missed()
+        document, directions = relay_parameters.describe(ends, seed)
+        specs = {(end.link.device, way): spec for end in ends for way, spec in _directions(end.link)}
+        self._specs = {direction: specs[direction] for direction in directions}
+        self._numbers = {direction: number for number, direction in enumerate(directions)}
+        self._fastest_bps = {direction: spec.rate_bps for direction, spec in self._specs.items()}
+        members = relay_parameters.shares([end.link for end in ends])
+        self._shares = {
+            end.link.device: members[end.link.air]
+            for end in ends
+            if end.link.air is not None and end.link.air.scheduler == "fixed"
+        }
+        self._missed_before, self._stolen_before = self._missed(), _stolen_s()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(_ANSWER_S)
         self._control = ours
-        with theirs:
+        memory = os.memfd_create("links")
+        with theirs, os.fdopen(memory, "wb", buffering=0) as file:
+            file.write(document)
+            file.seek(0)
             self._process = subprocess.Popen(
-                [*_python(), "carry", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno(), *(tap for end in ends for tap in end.taps or ())],
+                [*_python(), "carry", str(theirs.fileno()), str(memory), str(os.getpid())],
+                pass_fds=[theirs.fileno(), memory, *(tap for end in ends for tap in end.taps or ())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=_environment(),
                 start_new_session=True,  # The terminal's Ctrl-C is for the run, which then stops us.
             )
-        ready = json.loads(self._ask(json.dumps(wires).encode()))
+        ready = json.loads(self._ask(b""))
         for end in ends:  # The TAPs are the relay's alone: they go if it goes, and no host waits in vain.
             for tap in end.taps or ():
                 os.close(tap)
         self.realtime, self.memory_locked = ready["realtime"], ready["memory_locked"]
+        self._waited_before = self._waited_s()
+
+    def change(self, direction: Direction, change: LinkChange) -> None:
+        """Have a direction change from now on; see emulation.link.LinkChange. Safe from any thread.
+
+        Takes some ten microseconds. Raises LinkError for an impossible change, or if the relay is gone.
+        """
+        spec = self._specs.get(direction)
+        if spec is None:
+            raise LinkError(f"there is no link {' '.join(direction)}")
+        relay_parameters.refuse_change(direction, spec, change)
+        if change.rate_bps is not None:
+            self._fastest_bps[direction] = max(self._fastest_bps[direction], change.rate_bps)
+        share = self._shares.get(direction[0], 1)
+        self._send(relay_parameters.order(self._numbers[direction], change, share))
 
     def counters(self) -> dict[Direction, LinkCounters]:
         """See emulation.backend.Backend; LinkError if the relay is gone."""
         return {
-            path: _unpack(self._ask(struct.pack("=I", number))) for number, path in enumerate(self._paths)
+            direction: _unpack(self._ask(relay_parameters.question(number)))
+            for direction, number in self._numbers.items()
         }
 
     def violations(self) -> list[str]:
@@ -161,14 +183,13 @@ class Relay:
             counters = self.counters()
         except LinkError as error:
             return [str(error)]
-        reasons = []
+        reasons, machine = [], self._machine()
         for (device, direction), count in counters.items():
-            where, limit_s = f"{device} {direction}", lateness_limit_s(self._paths[device, direction])
+            where, limit_s = f"{device} {direction}", lateness_limit_s(self._fastest_bps[device, direction])
             if count.delivered_frames >= _JUDGED_FRAMES and count.lateness_p99_s > limit_s:
                 reasons.append(
                     f"{where}: the relay was late, p99 {count.lateness_p99_s * 1e6:.0f} us "
-                    f"(limit {limit_s * 1e6:.0f} us)"
-                    + ("" if self.realtime else ", it has no real-time rank here")
+                    f"(limit {limit_s * 1e6:.0f} us); {machine}"
                 )
             if count.drops_device:
                 reasons.append(f"{where}: the receiving device refused {count.drops_device} frames")
@@ -194,20 +215,53 @@ class Relay:
         self._ends = []
 
     def _ask(self, question: bytes) -> bytes:
-        if self._control is None or self._process is None:
-            raise LinkError("the relay is not running")
+        """The relay's answer to a message; to the empty one, the next thing it says of itself."""
         try:
             with self._asking:
-                self._control.send(question)
+                if question:
+                    self._send(question)
+                assert self._control is not None
                 answer = self._control.recv(1 << 16)
         except OSError as error:
-            answer, reason = b"", f"does not answer ({error})"
-        else:
-            reason = "is gone"
+            raise self._gone(f"does not answer ({error})") from None
         if not answer:
-            status = self._process.poll()
-            raise LinkError(f"the relay {reason if status is None else f'died with status {status}'}")
+            raise self._gone("is gone")
         return answer
+
+    def _send(self, message: bytes) -> None:
+        if self._control is None:
+            raise LinkError("the relay is not running")
+        try:
+            self._control.send(message)
+        except OSError as error:
+            raise self._gone(f"does not listen ({error})") from None
+
+    def _gone(self, how: str) -> LinkError:
+        status = None if self._process is None else self._process.poll()
+        return LinkError(f"the relay {how if status is None else f'died with status {status}'}")
+
+    def _machine(self) -> str:
+        """What the machine did to the relay, in words, for who wants to know why it was late."""
+        try:
+            wakes, late, worst_ns, holdups, held_ns, _ = _MACHINE.unpack(
+                self._ask(relay_parameters.machine_question())
+            )
+        except LinkError as error:
+            return str(error)
+        words = [
+            "" if self.realtime else "it has no real-time rank here",
+            f"the machine woke it over 0.1 ms late {late} times in {wakes}, {worst_ns * 1e-6:.1f} ms at most",
+            f"held it up {holdups} times while it ran, {held_ns * 1e-6:.0f} ms in all",
+        ]
+        words.append(f"let it wait {1e3 * (self._waited_s() - self._waited_before):.0f} ms for a processor")
+        words.append(f"and lost {1e3 * (_stolen_s() - self._stolen_before):.0f} ms to its hypervisor")
+        return ", ".join(word for word in words if word)
+
+    def _waited_s(self) -> float:
+        """How long the relay could have run and did not, if this kernel keeps count of it."""
+        assert self._process is not None
+        kept = Path(f"/proc/{self._process.pid}/schedstat")  # Documentation/scheduler/sched-stats.rst
+        return int(kept.read_text().split()[1]) * 1e-9 if kept.exists() else 0.0
 
     def _missed(self) -> dict[str, int]:
         """Frames each TAP dropped because nobody had read it, from its namespace's /proc/net/dev."""
@@ -224,19 +278,14 @@ class Relay:
         return missed
 
 
-def _parameters(spec: LinkSpec) -> tuple[float, float, float, float, int]:
-    return (spec.rate_bps, spec.delay_s, spec.jitter_s, spec.loss, spec.queue_bytes)
-
-
-def _seed(seed: int, device: str, direction: str) -> int:
-    """A stream of its own for every direction, the same in every run of one seed."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{device}/{direction}".encode(), digest_size=8).digest())
+def _directions(link: AccessLink) -> tuple[tuple[str, LinkSpec], ...]:
+    return (("up", link.up), ("down", link.down))
 
 
 def _unpack(answer: bytes) -> LinkCounters:
-    offered, offered_bytes, delivered, delivered_bytes, queue, loss, write, oversize, latest = _COUNTS.unpack(
-        answer[: _COUNTS.size]
-    )
+    counts = _COUNTS.unpack(answer[: _COUNTS.size])
+    offered, offered_bytes, delivered, delivered_bytes, *drops, duplicated, corrupted, latest = counts
+    queue, aqm, loss, write, oversize = drops
     bins = struct.unpack(f"={_relay.LATENESS_BINS}Q", answer[_COUNTS.size :])
     return LinkCounters(
         offered_frames=offered,
@@ -244,12 +293,20 @@ def _unpack(answer: bytes) -> LinkCounters:
         delivered_frames=delivered,
         delivered_bytes=delivered_bytes,
         drops_queue=queue,
+        drops_aqm=aqm,
         drops_loss=loss,
         drops_device=write + oversize,
+        duplicated=duplicated,
+        corrupted=corrupted,
         lateness_p50_s=min(_quantile_ns(bins, 0.5), latest) * 1e-9,
         lateness_p99_s=min(_quantile_ns(bins, 0.99), latest) * 1e-9,
         lateness_max_s=latest * 1e-9,
     )
+
+
+def _stolen_s() -> float:
+    """Processor time that the hypervisor gave to others while this machine wanted it, since it started."""
+    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def _quantile_ns(bins: Sequence[int], q: float) -> int:
@@ -272,23 +329,24 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
 
 
-def _carry(control: socket.socket, parent: int) -> None:
-    """The relay process: take the wires, take what rank the machine grants, carry frames to the end."""
+def _carry(control: socket.socket, memory: int, parent: int) -> None:
+    """The relay process: take the links, take what rank the machine grants, carry frames to the end."""
     die_with_parent(parent)
-    wires = [tuple(wire) for wire in json.loads(control.recv(1 << 20))]
+    with os.fdopen(memory, "rb") as file:
+        servers = relay_parameters.unpack(file.read())
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_PRIORITY))
         realtime = True
     except PermissionError:
         realtime = False
     control.send(json.dumps({"realtime": realtime, "memory_locked": _relay.lock_memory()}).encode())
-    _relay.run(wires, control.fileno())
+    _relay.run(servers, control.fileno())
 
 
 def _main(argv: Sequence[str]) -> int:
     match argv:
-        case ["carry", control, parent]:
-            _carry(socket.socket(fileno=int(control)), int(parent))
+        case ["carry", control, memory, parent]:
+            _carry(socket.socket(fileno=int(control)), int(memory), int(parent))
         case ["probe"]:
             try:
                 os.close(open_tap("probe"))

@@ -1,177 +1,370 @@
-/* The relay's clockwork, free of input and output: (time, frame length) -> release time or drop.
+/* The relay's clockwork, free of input and output: frames and times in, frames and times out.
  *
- * A path is one direction of a link, a virtual clock over a first-in first-out ring of frames:
+ *     offer -> queue -> server -> air -> delay line -> out
+ *     (relay_queue.h)            (relay_air.h)
  *
- *     start = max(arrival, busy)         when the frame gets the link
- *     busy  = start + 8 * length / rate  when its last bit has been sent
- *     out   = max(busy + delay + jitter, last_out)
+ * A path is one direction of a link: a queue, its air and its delay line. A server sends the frames of
+ * one path, or of several that share the air, one at a time. Everything that is decided (the next frame
+ * taken, its last bit sent, an outage) has a virtual time of its own and is decided in the order of
+ * those times, by server_advance, before whatever is done to the server later. So it does not matter
+ * how late that is called: the schedule comes out as if it had been called at every instant.
  *
- * What waits is counted in bytes; the frame in service no longer waits, and frames on the delay line
- * do not either. A frame that would make more than queue_bytes wait is dropped at the tail. Loss on
- * the air is drawn after the queue: a lost frame takes its time on the link and holds its place in
- * the ring until it would have arrived, but never delays a later frame's release.
+ * Two frames of 1250 bytes at 0 ms, at 1 Mbit/s and with 20 ms of delay: a frame takes 10 ms.
  *
- * Times are int64 nanoseconds; the fraction of a nanosecond that a frame's last bit falls on is
- * carried to the next, so that a saturated path keeps its rate exactly. Loss and jitter draw from two
- * streams of their own, so that one does not shift the other.
+ *      0 ms  offer A: the server is idle and takes it     queue: -      finish 10 ms
+ *      0 ms  offer B: waits                               queue: B
+ *      4 ms  change to 0.5 Mbit/s: of A's 10 000 bits 4 000 are sent, 6 000 take 12 ms: finish 16 ms
+ *     16 ms  A is sent and leaves at 36 ms; B is taken    queue: -      finish 36 ms
+ *     36 ms  B is sent and leaves at 56 ms
+ *
+ * Times are int64 nanoseconds, with a fraction where a frame's last bit falls. What falls within a
+ * nanosecond has happened at it, and before what comes from outside at the same one.
  */
 #ifndef FEDCELL_RELAY_CORE_H
 #define FEDCELL_RELAY_CORE_H
 
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "relay_air.h"
+#include "relay_queue.h"
+#include "relay_random.h"
 
-#define DROPPED_QUEUE (-1) /* the tail was full */
-#define DROPPED_LOSS (-2)  /* will be lost on the air */
-#define NO_MEMORY (-3)     /* the ring could not grow */
+#define NEVER INT64_MAX
+#define FAIR_TIME_NS 1e9 /* proportional fairness looks about a second back; 1000 slots of 1.67 ms in CDMA-HDR */
 
-/* xoshiro256** (Blackman and Vigna 2018, public domain), seeded by splitmix64 as its authors advise. */
-typedef struct {
-    uint64_t s[4];
-} rng_t;
-
-static inline uint64_t splitmix64(uint64_t *state) {
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static void rng_seed(rng_t *rng, uint64_t seed) {
-    for (int i = 0; i < 4; i++) rng->s[i] = splitmix64(&seed);
-}
-
-static inline uint64_t rotl(uint64_t x, int k) { return (x << k) | (x >> (64 - k)); }
-
-static inline uint64_t rng_next(rng_t *rng) {
-    uint64_t *s = rng->s, result = rotl(s[1] * 5, 7) * 9, t = s[1] << 17;
-    s[2] ^= s[0];
-    s[3] ^= s[1];
-    s[1] ^= s[2];
-    s[0] ^= s[3];
-    s[2] ^= t;
-    s[3] = rotl(s[3], 45);
-    return result;
-}
-
-/* Uniform in [0, 1), all 53 bits of a double. */
-static inline double rng_uniform(rng_t *rng) { return (double)(rng_next(rng) >> 11) * 0x1p-53; }
-
-/* Standard normal by Box and Muller; one value a call keeps the stream's position plain. */
-static inline double rng_normal(rng_t *rng) {
-    double u = 1.0 - rng_uniform(rng), v = rng_uniform(rng); /* u in (0, 1]: the logarithm is finite */
-    return sqrt(-2.0 * log(u)) * cos(2.0 * M_PI * v);
-}
+typedef enum { ROUND_ROBIN, PROPORTIONAL_FAIR } scheduler_t;
+typedef enum { DROPPED_QUEUE, DROPPED_AQM, DROPPED_LOSS } fate_t;
+typedef struct server server_t;
 
 typedef struct {
-    int64_t start, out; /* gets the link; leaves the path */
-    uint32_t length;
-    int lost;
-    unsigned char *data; /* the frame itself; NULL in virtual time and for a lost frame */
-} frame_t;
-
-typedef struct {
-    double ns_per_byte, delay_ns, jitter_ns, loss;
-    int64_t queue_bytes;
-    rng_t loss_rng, jitter_rng;
-    int64_t busy, last_out;
-    double busy_fraction;    /* of a nanosecond, in [0, 1) */
-    int64_t waiting_bytes;   /* of frames whose start is still to come */
-    frame_t *ring;           /* capacity is a power of two */
-    size_t capacity;
-    size_t head, serve, tail; /* running counts: next to leave, next to get the link, next to come */
+    server_t *server;
+    void *owner; /* whoever uses the clockwork keeps his own here */
+    queue_t queue;
+    air_t air;
+    double rate_bps;
+    frame_t frame;    /* in service, also while others are sent or the link is down */
+    bool sending;     /* there is one */
+    double left_bits; /* of it */
+    bool off;         /* down by a change */
+    bool out;         /* down by an outage */
+    double mean_up_ns, mean_down_ns;
+    int64_t toggle;        /* when the next outage begins or ends */
+    double airtime_ns;     /* what it has had, as round robin counts */
+    double throughput_bps; /* lately, as proportional fairness counts */
+    rng_t outage_rng;
 } path_t;
 
-static int path_init(path_t *path, double rate_bps, double delay_s, double jitter_s, double loss,
-                     int64_t queue_bytes, uint64_t seed) {
-    memset(path, 0, sizeof *path);
-    path->ns_per_byte = 8e9 / rate_bps;
-    path->delay_ns = delay_s * 1e9;
-    path->jitter_ns = jitter_s * 1e9;
-    path->loss = loss;
-    path->queue_bytes = queue_bytes;
-    path->busy = path->last_out = INT64_MIN / 2;
-    uint64_t state = seed;
-    rng_seed(&path->loss_rng, splitmix64(&state));
-    rng_seed(&path->jitter_rng, splitmix64(&state));
-    path->capacity = 256;
-    path->ring = malloc(path->capacity * sizeof *path->ring);
-    return path->ring ? 0 : -1;
+struct server {
+    path_t *paths;
+    size_t size, last; /* of the paths; the one that was served last */
+    scheduler_t scheduler;
+    path_t *serving;         /* whose frame is being sent */
+    instant_t clock, finish; /* until when the books are kept; when that frame's last bit will be sent */
+    double airtime_ns;       /* of the path in service, when it was taken */
+    int64_t toggle;          /* the earliest of the paths' */
+    int64_t least_delay_ns;  /* nothing leaves sooner after it was sent */
+    const int64_t *trace;    /* delivery instants, in place of a rate; only for a single path */
+    size_t trace_size, trace_next;
+    int64_t trace_start, trace_base; /* when it began at all, and this time round */
+    bool no_memory;                  /* a frame had to be given up */
+    void (*ended)(path_t *path, const frame_t *frame, int64_t when, fate_t fate);
+};
+
+/* Up, and with something to send. */
+static inline bool path_ready(const path_t *path) {
+    return !path->off && !path->out && (path->sending || !ring_empty(&path->queue.ring));
 }
 
-static inline frame_t *path_at(const path_t *path, size_t count) {
-    return &path->ring[count & (path->capacity - 1)];
+/* --- The books: what the frame in service has had of the link ------------------------------------- */
+
+static void server_account(server_t *server, instant_t now) {
+    double elapsed = instant_since(now, server->clock);
+    path_t *path = server->serving;
+    server->clock = now;
+    if (path) {
+        path->left_bits -= elapsed * path->rate_bps * 1e-9;
+        path->airtime_ns += elapsed;
+    }
+    if (server->scheduler == PROPORTIONAL_FAIR) {
+        double kept = exp(-elapsed / FAIR_TIME_NS);
+        for (size_t i = 0; i < server->size; i++) server->paths[i].throughput_bps *= kept;
+        if (path) path->throughput_bps += (1.0 - kept) * path->rate_bps;
+    }
+}
+
+static inline void server_set_finish(server_t *server) {
+    path_t *path = server->serving;
+    server->finish = instant_after(server->clock, path->left_bits * 1e9 / path->rate_bps);
+}
+
+/* --- A frame's way -------------------------------------------------------------------------------- */
+
+static void path_drop_aqm(void *owner, const frame_t *frame) {
+    path_t *path = owner;
+    path->server->ended(path, frame, path->server->clock.ns, DROPPED_AQM);
+}
+
+/* Take the next frame into service; false if none waits. */
+static bool path_take(path_t *path) {
+    if (!queue_take(&path->queue, path->server->clock.ns, &path->frame, path_drop_aqm, path)) return false;
+    path->sending = true;
+    path->left_bits = 8.0 * path->frame.length;
+    return true;
+}
+
+/* Its last bit is sent. A lost frame took its time on the link, and delays nobody further. */
+static void path_sent(path_t *path) {
+    server_t *server = path->server;
+    path->sending = false;
+    if (air_loses(&path->air))
+        server->ended(path, &path->frame, server->clock.ns, DROPPED_LOSS);
+    else if (!air_carry(&path->air, path->frame, server->clock))
+        server->no_memory = true;
+}
+
+/* --- Whose turn it is ------------------------------------------------------------------------------
+ *
+ * Round robin in airtime is start-time fair queueing (Goyal, Vin and Cheng 1997): who has had the least
+ * airtime is next, and who comes back from a pause counts as having had what the one in service has, so
+ * that nobody saves up. Among those with a backlog shares differ by a frame's time at most. (Deficit
+ * round robin gives the same shares in the long run, but its quantum must be the slowest member's
+ * frame: at 100 kbit/s everyone else would get bursts of 120 ms.)
+ *
+ * Proportional fairness takes the best rate against the throughput of late, a moving average over about
+ * a second of the clock (Jalali, Padovani and Pankaj 2000; Viswanath, Tse and Laroia 2002).
+ */
+static double path_merit(const path_t *path) {
+    return path->server->scheduler == ROUND_ROBIN ? -path->airtime_ns
+                                                  : path->rate_bps / fmax(path->throughput_bps, 1.0);
+}
+
+/* Give the idle link at `clock` to whom it is due. */
+static void server_pick(server_t *server) {
+    path_t *best = NULL;
+    double best_merit = 0.0;
+    for (size_t n = 0, i = server->last; n < server->size; n++) { /* after the last: equals take turns */
+        if (++i >= server->size) i = 0;
+        path_t *path = &server->paths[i];
+        if (!path_ready(path)) continue;
+        double merit = path_merit(path);
+        if (!best || merit > best_merit) {
+            best = path;
+            best_merit = merit;
+        }
+    }
+    server->serving = best;
+    if (best) {
+        server->last = (size_t)(best - server->paths);
+        server->airtime_ns = best->airtime_ns;
+        if (!best->sending) path_take(best);
+        server_set_finish(server);
+    } else { /* the end of a busy time: all are even again */
+        for (size_t i = 0; i < server->size; i++)
+            server->airtime_ns = fmax(server->airtime_ns, server->paths[i].airtime_ns);
+    }
+}
+
+/* --- Delivery traces (Winstein and Netravali's Mahimahi, link_queue.cc) ----------------------------- */
+
+static inline int64_t trace_at(const server_t *server) {
+    return server->trace_base + server->trace[server->trace_next];
+}
+
+static void trace_step(server_t *server) {
+    if (++server->trace_next == server->trace_size) {
+        server->trace_base += server->trace[server->trace_size - 1];
+        server->trace_next = 0;
+    }
+}
+
+/* Let the opportunities up to `now`, which nobody waited for, go by. */
+static void trace_skip(server_t *server, int64_t now) {
+    if (trace_at(server) > now) return;
+    int64_t period = server->trace[server->trace_size - 1];
+    server->trace_base = now - (now - server->trace_start) % period;
+    size_t low = 0, high = server->trace_size - 1; /* the last is the period: never before `now` */
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (server->trace_base + server->trace[middle] > now)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    server->trace_next = low;
+}
+
+/* One opportunity: the bytes of a full frame, for as much of as many frames as they are enough. */
+static void trace_deliver(server_t *server) {
+    path_t *path = server->paths;
+    server->clock = (instant_t){trace_at(server), 0.0};
+    trace_step(server);
+    double credit_bits = 8.0 * FRAME_BYTES;
+    while (credit_bits > 0.0 && (path->sending || path_take(path))) {
+        double bits = fmin(credit_bits, path->left_bits);
+        credit_bits -= bits;
+        path->left_bits -= bits;
+        if (path->left_bits == 0.0) path_sent(path);
+    }
+}
+
+/* --- Time ----------------------------------------------------------------------------------------- */
+
+/* When the server will have something to decide about frames. */
+static inline int64_t server_decision(const server_t *server) {
+    if (server->trace) return path_ready(server->paths) ? trace_at(server) : NEVER;
+    return server->serving ? server->finish.ns : NEVER;
+}
+
+/* A path starts to wait for the link at `clock`: it had nothing to send, or was down. */
+static void path_joins(path_t *path) {
+    server_t *server = path->server;
+    if (server->trace) return trace_skip(server, server->clock.ns);
+    path->airtime_ns = fmax(path->airtime_ns, server->airtime_ns);
+    if (!server->serving) server_pick(server);
+}
+
+/* A path went down or came up at `clock`, or both and neither. */
+static void path_switched(path_t *path) {
+    server_t *server = path->server;
+    if (!path->off && !path->out) {
+        if (server->serving != path) path_joins(path);
+    } else if (server->serving == path) {
+        server_pick(server); /* its frame keeps what is left of it */
+    }
+}
+
+static void server_set_toggle(server_t *server) {
+    server->toggle = NEVER;
+    for (size_t i = 0; i < server->size; i++)
+        if (server->paths[i].toggle < server->toggle) server->toggle = server->paths[i].toggle;
+}
+
+/* The next outage begins, or ends. */
+static void path_set_toggle(path_t *path, int64_t now) {
+    double mean = path->out ? path->mean_down_ns : path->mean_up_ns;
+    path->toggle = now + 1 + (int64_t)fmin(mean * rng_exponential(&path->outage_rng), 1e18);
+}
+
+static void server_toggle(server_t *server) {
+    int64_t now = server->toggle;
+    server_account(server, (instant_t){now, 0.0});
+    for (size_t i = 0; i < server->size; i++) {
+        path_t *path = &server->paths[i];
+        if (path->toggle != now) continue;
+        path->out = !path->out;
+        path_set_toggle(path, now);
+        path_switched(path);
+    }
+    server_set_toggle(server);
+}
+
+/* Decide everything up to `now`. */
+static void server_advance(server_t *server, int64_t now) {
+    for (;;) {
+        int64_t decision = server_decision(server);
+        if (decision > now && server->toggle > now) return;
+        if (server->toggle < decision) {
+            server_toggle(server);
+        } else if (server->trace) {
+            trace_deliver(server);
+        } else {
+            server_account(server, server->finish);
+            path_sent(server->serving);
+            server->serving = NULL;
+            server_pick(server);
+        }
+    }
+}
+
+/* The earliest time at which a frame may leave, or something be decided that bears on it. Calling
+ * server_advance then, and looking at the delay lines, is soon enough. */
+static int64_t server_next(const server_t *server) {
+    int64_t next = server_decision(server);
+    if (next != NEVER) next += server->least_delay_ns;
+    if (server->toggle < next) next = server->toggle;
+    for (size_t i = 0; i < server->size; i++) {
+        const ring_t *line = &server->paths[i].air.line;
+        if (!ring_empty(line) && ring_head(line)->at < next) next = ring_head(line)->at;
+    }
+    return next;
+}
+
+/* --- What comes from outside ------------------------------------------------------------------------ */
+
+/* Offer a frame at `now`, never before an earlier call's. */
+static void path_offer(path_t *path, int64_t now, uint32_t length, void *data) {
+    server_t *server = path->server;
+    frame_t frame = {.data = data, .at = now, .length = length};
+    server_advance(server, now);
+    if (!queue_has_room(&path->queue, length)) return server->ended(path, &frame, now, DROPPED_QUEUE);
+    bool was_ready = path_ready(path);
+    if (!queue_push(&path->queue, &frame)) {
+        server->no_memory = true;
+    } else if (!was_ready && path_ready(path)) {
+        if (!server->serving) server_account(server, (instant_t){now, 0.0});
+        path_joins(path);
+    }
+}
+
+/* What is to change; NaN, and a negative `up`, stay as they are. Also the message that asks for it. */
+typedef struct {
+    double rate_bps, delay_s, loss, up;
+} change_t;
+
+static void server_set_least_delay(server_t *server) {
+    double least = INFINITY;
+    for (size_t i = 0; i < server->size; i++) {
+        air_t *air = &server->paths[i].air;
+        least = fmin(least, air->jitter_ns > 0.0 ? 0.0 : air->delay_ns);
+    }
+    server->least_delay_ns = (int64_t)least;
+}
+
+static void path_change(path_t *path, int64_t now, const change_t *change) {
+    server_t *server = path->server;
+    server_advance(server, now);
+    server_account(server, (instant_t){now, 0.0});
+    if (!isnan(change->rate_bps)) path->rate_bps = change->rate_bps;
+    if (!isnan(change->delay_s)) path->air.delay_ns = change->delay_s * 1e9;
+    if (!isnan(change->loss)) path->air.loss = change->loss;
+    server_set_least_delay(server);
+    if (server->serving) server_set_finish(server);
+    if (!isnan(change->up) && path->off != (change->up == 0.0)) {
+        path->off = change->up == 0.0;
+        path_switched(path);
+    }
+}
+
+/* --- Beginning and end ------------------------------------------------------------------------------ */
+
+/* A ring for that many bytes of frames of medium size; it grows if they are small. */
+static bool ring_start(ring_t *ring, double bytes) {
+    size_t capacity = 64;
+    while (capacity < 1 << 15 && (double)capacity < bytes / 512) capacity *= 2;
+    return ring_reserve(ring, capacity);
+}
+
+/* Complete a path whose parameters are set and the rest is zero. False: no memory. */
+static bool path_start(path_t *path, server_t *server, uint64_t seed, int64_t now) {
+    rng_t *streams[] = {&path->air.loss_rng, &path->air.jitter_rng, &path->air.duplicate_rng,
+                        &path->air.corrupt_rng, &path->outage_rng};
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) rng_seed(streams[i], seed, i);
+    path->server = server;
+    path->air.last_out = INT64_MIN;
+    path->toggle = NEVER;
+    if (path->mean_up_ns > 0.0) path_set_toggle(path, now);
+    return ring_start(&path->queue.ring, (double)path->queue.limit_bytes) &&
+           ring_start(&path->air.line, path->rate_bps * path->air.delay_ns * 1e-9 / 8);
+}
+
+/* Complete a server whose paths are started. */
+static void server_start(server_t *server, int64_t now) {
+    server->clock.ns = server->trace_start = server->trace_base = now;
+    server_set_toggle(server);
+    server_set_least_delay(server);
 }
 
 static void path_free(path_t *path) {
-    if (path->ring)
-        for (; path->head != path->tail; path->head++) free(path_at(path, path->head)->data);
-    free(path->ring);
-    path->ring = NULL;
-}
-
-static int path_grow(path_t *path) {
-    size_t capacity = path->capacity * 2;
-    frame_t *ring = malloc(capacity * sizeof *ring);
-    if (!ring) return -1;
-    for (size_t i = path->head; i != path->tail; i++) ring[i & (capacity - 1)] = *path_at(path, i);
-    free(path->ring);
-    path->ring = ring;
-    path->capacity = capacity;
-    return 0;
-}
-
-/* Bytes that wait for the link at `now`. */
-static inline int64_t path_waiting(path_t *path, int64_t now) {
-    while (path->serve != path->tail && path_at(path, path->serve)->start <= now)
-        path->waiting_bytes -= path_at(path, path->serve++)->length;
-    return path->waiting_bytes;
-}
-
-/* Offer a frame at `now` (never before an earlier offer's).
- *
- * Returns its release time, DROPPED_QUEUE, DROPPED_LOSS or NO_MEMORY. Unless it was dropped at the
- * tail, the frame stands at the ring's end, lost or not. */
-static int64_t path_offer(path_t *path, int64_t now, uint32_t length) {
-    int idle = path->busy <= now;
-    if (!idle && path_waiting(path, now) + length > path->queue_bytes) return DROPPED_QUEUE;
-    if (idle) path_waiting(path, now);
-    if (path->tail - path->head == path->capacity && path_grow(path)) return NO_MEMORY;
-
-    int64_t start = idle ? now : path->busy;
-    double service = length * path->ns_per_byte + (idle ? 0.0 : path->busy_fraction);
-    double whole = floor(service);
-    path->busy = start + (int64_t)whole;
-    path->busy_fraction = service - whole;
-
-    int lost = path->loss > 0.0 && rng_uniform(&path->loss_rng) < path->loss;
-    int64_t out = path->busy;
-    if (!lost) {
-        double delay = path->delay_ns;
-        if (path->jitter_ns > 0.0) delay += path->jitter_ns * rng_normal(&path->jitter_rng);
-        if (delay > 0.0) out += (int64_t)(delay + path->busy_fraction + 0.5);
-        if (out < path->last_out) out = path->last_out;
-        path->last_out = out;
-    } else if (out < path->last_out) {
-        out = path->last_out; /* the ring stays sorted; last_out does not move: nobody waits for the lost */
-    }
-    *path_at(path, path->tail++) = (frame_t){start, out, length, lost, NULL};
-    path->waiting_bytes += length;
-    path_waiting(path, now);
-    return lost ? DROPPED_LOSS : out;
-}
-
-/* The next frame to leave, or NULL. */
-static inline frame_t *path_head(path_t *path) {
-    return path->head == path->tail ? NULL : path_at(path, path->head);
-}
-
-/* Take the head off. A frame leaves no sooner than it got the link, so it has long ceased to wait. */
-static inline void path_pop(path_t *path) {
-    if (path->serve == path->head) path->waiting_bytes -= path_at(path, path->serve++)->length;
-    path->head++;
+    free(path->queue.ring.frames);
+    free(path->air.line.frames);
 }
 
 #endif

@@ -1,153 +1,147 @@
-"""The relay's clockwork in virtual time: exact, in order, conserving, seeded."""
+"""Links as the relay process is told of them, and what it is refused; how its counts are read."""
 
 from __future__ import annotations
 
-import itertools
-import math
-import statistics
-from fractions import Fraction
+import dataclasses
+import json
+import struct
+from array import array
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emulation import _relay
-from emulation.link import FRAME_BYTES, LinkSpec
-from emulation.relay import _quantile_ns, _seed, lateness_limit_s
+from emulation import _relay, relay_parameters
+from emulation.backend import LinkEnds
+from emulation.link import AccessLink, Air, LinkChange, LinkError, LinkSpec, Outages, Scheduler, Trace
+from emulation.relay import _quantile_ns, create, lateness_limit_s
 
-RATES = st.sampled_from([64_000, 1_000_000, 4_999_999, 20_000_000, 33_333_333, 100_000_000])
-FRAMES = st.lists(
-    st.tuples(st.integers(0, 20_000_000), st.integers(42, FRAME_BYTES)), min_size=1, max_size=120
+GOOD = LinkSpec(10e6, 0.01)
+TRACE = Trace("t.trace", (1, 2, 2, 5))
+OTHER: dict[str, Any] = {
+    "rate_bps": 1e6,
+    "delay_s": 0.5,
+    "jitter_s": 0.5,
+    "loss": 0.5,
+    "queue_bytes": 5000,
+    "loss_burst": 5.0,
+    "duplicate": 0.5,
+    "corrupt": 0.5,
+    "queue_frames": 5,
+    "aqm": "codel",
+    "jitter_table": (-1.0, 1.0),
+    "outages": Outages(5, 5),
+    "trace": TRACE,
+}
+
+
+def servers(*links: AccessLink, seed: int = 0) -> tuple[relay_parameters.Servers, list[tuple[str, str]]]:
+    ends = [LinkEnds(link, "a", "b", 1, (2 * i, 2 * i + 1)) for i, link in enumerate(links)]
+    document, directions = relay_parameters.describe(ends, seed)
+    return relay_parameters.unpack(document), directions
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(LinkSpec)])
+def test_everything_a_link_is_asked_for_reaches_the_relay(field: str) -> None:
+    plain, other = (servers(AccessLink("dev0", spec, GOOD))[0][0][1][0] for spec in (GOOD, _with(field)))
+    assert plain != other
+    _relay.Server([other])  # It takes what it is told.
+
+
+def _with(field: str) -> LinkSpec:
+    return dataclasses.replace(GOOD, **{field: OTHER[field]})
+
+
+def test_links_of_one_air_share_a_server_in_each_direction() -> None:
+    air = Air("cell")
+    found, directions = servers(
+        *(AccessLink(f"dev{i}", GOOD, GOOD, air) for i in range(3)), AccessLink("dev3", GOOD, GOOD)
+    )
+    assert [(scheduler, len(paths)) for scheduler, paths in found] == [
+        ("round_robin", 3),
+        ("round_robin", 3),
+        ("round_robin", 1),
+        ("round_robin", 1),
+    ]
+    assert directions == [(f"dev{i}", way) for way in ("up", "down") for i in range(3)] + [
+        ("dev3", "up"),
+        ("dev3", "down"),
+    ]
+    assert [(path["in"], path["out"]) for path in found[1][1]] == [(1, 0), (3, 2), (5, 4)]
+    fair, _ = servers(*(AccessLink(f"dev{i}", GOOD, GOOD, Air("a", "proportional_fair")) for i in range(2)))
+    assert [scheduler for scheduler, _ in fair] == ["proportional_fair"] * 2
+
+
+def test_a_fixed_share_is_a_link_of_ones_own_with_that_share_of_its_rate() -> None:
+    found, directions = servers(*(AccessLink(f"dev{i}", GOOD, GOOD, Air("a", "fixed")) for i in range(4)))
+    assert [[path["rate_bps"] for path in paths] for _, paths in found] == [[2.5e6]] * 8
+    assert directions[:2] == [("dev0", "up"), ("dev0", "down")]
+    message = struct.unpack("=II4d", relay_parameters.order(3, LinkChange(rate_bps=8e6, up=False), share=4))
+    assert message[:3] == (1, 3, 2e6) and message[5] == 0.0
+    assert message[3] != message[3] and message[4] != message[4]  # NaN: as it is.
+
+
+def test_traces_and_tables_are_sent_once_and_come_back_as_they_were() -> None:
+    spec = LinkSpec(1e6, jitter_s=0.1, jitter_table=(-1.5, 0.25, 2.0), trace=TRACE)
+    ends = [LinkEnds(AccessLink(f"dev{i}", spec, spec), "a", "b", 1, (i, i)) for i in range(50)]
+    document, _ = relay_parameters.describe(ends, 0)
+    assert len(json.loads(document)["tables"]) == 2
+    for _, (path,) in relay_parameters.unpack(document):
+        assert path["jitter_table"] == array("d", (-1.5, 0.25, 2.0)).tobytes()
+        assert path["trace_ns"] == array("q", (1_000_000, 2_000_000, 2_000_000, 5_000_000)).tobytes()
+
+
+def test_every_direction_has_a_stream_of_its_own_and_the_same_in_every_run_of_a_seed() -> None:
+    links = [AccessLink(f"dev{i}", GOOD, GOOD) for i in range(2)]
+    seeds = [path["seed"] for run in (0, 1) for _, (path,) in servers(*links, seed=run)[0]]
+    assert len(set(seeds)) == 8
+    assert seeds[:4] == [path["seed"] for _, (path,) in servers(*links, seed=0)[0]]
+
+
+@pytest.mark.parametrize(
+    ("spec", "air", "words"),
+    [
+        (LinkSpec(2e9), None, "2e"),
+        (LinkSpec(0.5), None, "0.5 bit/s"),
+        (LinkSpec(1e6, outages=Outages(1, 1e-4)), None, "outages every 1 s of 0.0001 s"),
+        (LinkSpec(1e6, jitter_table=(1.0,)), None, "a table of jitter"),
+        (LinkSpec(1e6, jitter_table=(1.0, float("nan"))), None, "a table of jitter"),
+        (LinkSpec(1e6, trace=TRACE), "round_robin", "trace t.trace says when"),
+        (LinkSpec(1e6, trace=TRACE), "fixed", "trace t.trace says when"),
+        (LinkSpec(1e6, trace=Trace("t", ())), None, "trace t does not ascend"),
+        (LinkSpec(1e6, trace=Trace("t", (0, 0))), None, "trace t does not ascend"),
+        (LinkSpec(1e6, trace=Trace("t", (5, 4))), None, "trace t does not ascend"),
+    ],
 )
-"""(nanoseconds since the frame before, bytes)."""
-
-
-class Reference:
-    """The schedule of DESIGN.md in exact fractions of a nanosecond."""
-
-    def __init__(self, rate_bps: int, delay_ns: int, queue_bytes: int) -> None:
-        self.rate, self.delay, self.queue = Fraction(rate_bps), delay_ns, queue_bytes
-        self.busy = Fraction(0)
-        self.frames: list[tuple[Fraction, int]] = []  # start, length
-
-    def offer(self, now: int, length: int) -> Fraction | None:
-        waiting = sum(size for start, size in self.frames if start > now)
-        if self.busy > now and waiting + length > self.queue:
-            return None
-        start = max(Fraction(now), self.busy)
-        self.busy = start + Fraction(8 * length * 10**9) / self.rate
-        self.frames.append((start, length))
-        return self.busy + self.delay
-
-
-@given(RATES, st.integers(0, 50_000_000), st.integers(FRAME_BYTES, 20 * FRAME_BYTES), FRAMES)
-def test_releases_and_tail_drops_are_exact(
-    rate: int, delay_ns: int, queue: int, frames: list[tuple[int, int]]
+def test_what_the_relay_cannot_do_it_refuses_by_name(
+    spec: LinkSpec, air: Scheduler | None, words: str
 ) -> None:
-    path = _relay.Path(rate, delay_ns * 1e-9, queue_bytes=queue)
-    reference, now = Reference(rate, delay_ns, queue), 1_000_000
-    for gap, length in frames:
-        now += gap
-        expected, got = reference.offer(now, length), path.offer(now, length)
-        if expected is None:
-            assert got == _relay.DROPPED_QUEUE
-        else:
-            assert abs(got - expected) <= 1
+    with pytest.raises(LinkError, match=f"^dev0 down: {words}") as refused:
+        create().refuse(AccessLink("dev0", GOOD, spec, None if air is None else Air("a", air)))
+    assert "\n" not in str(refused.value)
 
 
-@given(RATES, st.floats(0, 0.03), st.floats(0, 0.02), st.floats(0, 0.5), FRAMES, st.integers(0, 2**64 - 1))
-def test_order_is_kept_and_frames_are_conserved(
-    rate: int, delay: float, jitter: float, loss: float, frames: list[tuple[int, int]], seed: int
-) -> None:
-    path = _relay.Path(rate, delay, jitter, loss, 8 * FRAME_BYTES, seed)
-    now, last, ends = 0, 0, []
-    for gap, length in frames:
-        now += gap
-        out = path.offer(now, length)
-        ends.append(out)
-        if out >= 0:
-            assert out >= last and out >= now + 8e9 * length / rate - 1
-            last = out
-        assert 0 <= path.waiting(now) <= 8 * FRAME_BYTES
-    assert all(end >= 0 or end in (_relay.DROPPED_QUEUE, _relay.DROPPED_LOSS) for end in ends)
-    assert path.waiting(2**62) == 0
+@pytest.mark.parametrize(
+    ("spec", "change", "words"),
+    [
+        (GOOD, LinkChange(rate_bps=0), "a rate of 0 bit/s"),
+        (GOOD, LinkChange(rate_bps=float("nan")), "a rate of nan"),
+        (GOOD, LinkChange(rate_bps=2e9), "a rate of 2e"),
+        (GOOD, LinkChange(delay_s=-1), "a delay of -1 s"),
+        (GOOD, LinkChange(loss=1.0), "a loss of 1"),
+        (LinkSpec(1e6, loss_burst=1.5), LinkChange(loss=0.7), "a loss of 0.7 in bursts of 1.5"),
+        (LinkSpec(1e6, trace=TRACE), LinkChange(rate_bps=1e6), "its rate is what trace t.trace says"),
+    ],
+)
+def test_impossible_changes_are_refused_by_name(spec: LinkSpec, change: LinkChange, words: str) -> None:
+    with pytest.raises(LinkError, match=f"^dev0 up: {words}"):
+        relay_parameters.refuse_change(("dev0", "up"), spec, change)
 
 
-def test_a_burst_drops_exactly_what_exceeds_service_and_queue() -> None:
-    path = _relay.Path(10e6, queue_bytes=10 * FRAME_BYTES)
-    outcomes = [path.offer(0, FRAME_BYTES) for _ in range(20)]
-    frame_ns = 8e9 * FRAME_BYTES / 10e6
-    assert outcomes[11:] == [_relay.DROPPED_QUEUE] * 9
-    assert outcomes[:11] == [pytest.approx(frame_ns * (i + 1), abs=1) for i in range(11)]
-    assert path.waiting(0) == 10 * FRAME_BYTES
-    assert path.offer(round(frame_ns), FRAME_BYTES) > 0  # The second frame got the link: room for one.
-    assert path.offer(round(frame_ns), 42) == _relay.DROPPED_QUEUE
-
-
-def test_a_frame_on_the_delay_line_does_not_wait() -> None:
-    path = _relay.Path(10e6, delay_s=10.0, queue_bytes=FRAME_BYTES)
-    frame_ns = round(8e9 * FRAME_BYTES / 10e6) + 1
-    assert all(path.offer(i * frame_ns, FRAME_BYTES) > 0 for i in range(1000))
-
-
-def test_a_saturated_path_keeps_its_rate_to_the_nanosecond() -> None:
-    rate, frames = 7_654_321, 100_000
-    path = _relay.Path(rate, queue_bytes=2 * FRAME_BYTES)
-    out = 0
-    for _ in range(frames):
-        out = path.offer(out, FRAME_BYTES)  # Each as the one before it leaves: the link is never idle.
-    assert abs(out - Fraction(8 * FRAME_BYTES * 10**9 * frames, rate)) < 2 * frames * 1e-9 * 1e9
-    path = _relay.Path(rate, queue_bytes=frames * FRAME_BYTES)
-    burst = [path.offer(0, FRAME_BYTES) for _ in range(frames)]
-    assert abs(burst[-1] - Fraction(8 * FRAME_BYTES * 10**9 * frames, rate)) <= 1
-
-
-def losses(seed: int, loss: float, frames: int, jitter: float = 0.0) -> list[bool]:
-    path = _relay.Path(1e9, 0.1, jitter, loss, FRAME_BYTES, seed)
-    return [path.offer(i * 1_000_000, 100) == _relay.DROPPED_LOSS for i in range(frames)]
-
-
-@pytest.mark.parametrize("loss", [0.001, 0.01, 0.3])
-def test_loss_has_its_rate_and_no_memory(loss: float) -> None:
-    frames = math.ceil(400 / loss)
-    lost = losses(7, loss, frames)
-    assert abs(sum(lost) - 400) / math.sqrt(400 * (1 - loss)) <= 3.3
-    pairs = sum(a and b for a, b in itertools.pairwise(lost))
-    expected = frames * loss**2
-    assert abs(pairs - expected) <= 4 * math.sqrt(expected) + 3
-
-
-def test_loss_is_the_seeds_and_nothing_elses() -> None:
-    assert losses(1, 0.1, 5000) == losses(1, 0.1, 5000)
-    assert losses(1, 0.1, 5000) != losses(2, 0.1, 5000)
-    assert losses(1, 0.1, 5000) == losses(1, 0.1, 5000, jitter=0.01)
-    streams = {_seed(run, name, way) for run in (0, 1) for name in ("dev0", "dev1") for way in ("up", "down")}
-    assert len(streams) == 8
-
-
-def test_a_lost_frame_takes_the_link_but_delays_nobody_further() -> None:
-    path = _relay.Path(1e6, 0.01, loss=0.5, queue_bytes=200 * FRAME_BYTES, seed=3)
-    frame_ns = 8e9 * FRAME_BYTES / 1e6
-    for i in range(100):
-        out = path.offer(0, FRAME_BYTES)
-        assert out == _relay.DROPPED_LOSS or out == pytest.approx(frame_ns * (i + 1) + 1e7, abs=1)
-
-
-def test_jitter_is_normal_around_the_delay() -> None:
-    path = _relay.Path(1e9, 0.05, 0.004, seed=11)
-    spacing = 100_000_000  # 25 sigma: nobody waits for the one before.
-    delays = [path.offer(i * spacing, 100) - i * spacing - 800 for i in range(20_000)]
-    assert statistics.mean(delays) == pytest.approx(50e6, abs=4 * 4e6 / math.sqrt(len(delays)))
-    assert statistics.stdev(delays) == pytest.approx(4e6, rel=0.02)
-    beyond = sum(abs(delay - 50e6) > 1.96 * 4e6 for delay in delays) / len(delays)
-    assert beyond == pytest.approx(0.05, abs=0.006)
-
-
-def test_nonsense_is_refused() -> None:
-    path = _relay.Path(1e6)
-    for now, length in ((-1, 100), (0, 0), (0, -5)):
-        with pytest.raises(ValueError):
-            path.offer(now, length)
+def test_a_relay_that_does_not_run_changes_nothing() -> None:
+    with pytest.raises(LinkError, match="there is no link dev0 up"):
+        create().change(("dev0", "up"), LinkChange(up=False))
 
 
 @given(st.integers(0, 2**35))
@@ -160,5 +154,5 @@ def test_a_lateness_quantile_is_never_understated_and_at_most_a_sixteenth_too_mu
 
 
 def test_the_limit_on_lateness_follows_the_frame_time() -> None:
-    assert lateness_limit_s(LinkSpec(100e6)) == 100e-6
-    assert lateness_limit_s(LinkSpec(1e6)) == pytest.approx(0.05 * 12.112e-3)
+    assert lateness_limit_s(100e6) == 100e-6
+    assert lateness_limit_s(1e6) == pytest.approx(0.05 * 12.112e-3)
