@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export FEDCELL_CACHE ?= $(CURDIR)/.cache
 
-DEBIAN := mininet iproute2 bridge-utils iputils-ping iperf3 ethtool util-linux \
+DEBIAN := mininet iproute2 bridge-utils iputils-ping iperf3 ethtool util-linux kmod user-mode-linux \
           gcc libc6-dev python3-dev python3-venv
 # Where no NVIDIA driver answers, torch's CPU build: the default one brings gigabytes of CUDA.
 TORCH := $(shell nvidia-smi >/dev/null 2>&1 && echo 2.13.0 || echo 2.13.0+cpu)
