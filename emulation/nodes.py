@@ -17,12 +17,15 @@ from typing import Any
 from mininet.link import Link
 from mininet.log import lg
 from mininet.node import Node, Switch
+from mininet.util import ipAdd
 
 from emulation import relay
 from emulation.link import LinkError
+from emulation.tcp import Tcp
 
 _OFFLOADS = ("rx", "tx", "sg", "tso", "gso", "gro")
 """What hands over more than one frame at a time, or a frame without its checksum."""
+_CONGESTION_CONTROL = "net.ipv4.tcp_congestion_control"
 
 
 class _Errors(logging.Handler):
@@ -72,6 +75,11 @@ def disable_offloads(interface: str, pid: int | None = None) -> None:
             raise LinkError(f"{interface}: {feature} cannot be switched off")
 
 
+def address(number: int) -> dict[str, str]:
+    """The IP and MAC address of a network's host by its number, from 0 on, as Mininet's parameters."""
+    return {"ip": f"{ipAdd(number + 1)}/8", "mac": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"}
+
+
 class Host(Node):
     """A host whose kernel settings are pinned before it has an interface."""
 
@@ -79,44 +87,51 @@ class Host(Node):
         super().__init__(name, **params)
         self.settings: dict[str, str] = {}
         """Every pinned setting, as read back from the namespace."""
-        for key, value in (pinned or {}).items():
-            self.pin(key, value)
+        if pinned:
+            self.pin(pinned)
 
-    def pin(self, key: str, value: str) -> None:
-        """Set a sysctl in this namespace and keep what it reads afterwards. LinkError if it differs."""
-        execute(["sysctl", "-q", "-w", f"{key}={value}"], pid=self.pid)
-        read = " ".join(execute(["sysctl", "-n", key], pid=self.pid).split())
-        if read != value:
-            raise LinkError(f"{self.name}: {key} reads {read!r}, not {value!r}")
-        self.settings[key] = read
+    def pin(self, settings: Mapping[str, str]) -> None:
+        """Set sysctls in this namespace and keep what they read afterwards. LinkError if one differs."""
+        execute(["sysctl", "-q", "-w", *(f"{key}={value}" for key, value in settings.items())], pid=self.pid)
+        read = execute(["sysctl", "-n", *settings], pid=self.pid).splitlines()
+        for (key, value), found in zip(settings.items(), read, strict=True):
+            if " ".join(found.split()) != value:
+                raise LinkError(f"{self.name}: {key} reads {found!r}, not {value!r}")
+        self.settings |= settings
 
-    def pin_congestion_control(self, name: str) -> None:
-        """Make every TCP connection through the network use `name`, in both roles.
+    def pin_tcp(self, tcp: Tcp) -> None:
+        """Make every TCP connection through the network use its congestion control and route settings.
 
         A namespace may take as its default only what the machine's administrator has allowed to all; the
         same choice on the route (ip-route(8), congctl) is open to whoever owns the namespace, so it
         serves where the default does not. Raises LinkError if the kernel has no such algorithm.
         """
+        name = tcp.congestion_control
         available = Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split()
         if name not in available:
             raise LinkError(
                 f"congestion control {name!r} is not among {', '.join(available)}; "
                 f"fix: modprobe tcp_{name}, as root"
             )
-        key = "net.ipv4.tcp_congestion_control"
+        on_route = tcp.route()
         try:
-            self.pin(key, name)
+            self.pin({_CONGESTION_CONTROL: name})
         except LinkError:
-            interface, own = self.defaultIntf().name, self.IP()
-            route = json.loads(execute(["ip", "-j", "route", "show", "dev", interface], pid=self.pid))[0]
-            words = ["proto", "kernel", "scope", "link", "src", own, "congctl", name]
-            execute(["ip", "route", "replace", route["dst"], "dev", interface, *words], pid=self.pid)
-            read = execute(["ip", "route", "show", "dev", interface], pid=self.pid)
-            if f"congctl {name}" not in read:
-                raise LinkError(
-                    f"{self.name}: the route does not take congctl {name}: {read.strip()}"
-                ) from None
-            self.settings[key] = name
+            on_route = {"congctl": name} | on_route
+        if on_route:
+            self._pin_route(on_route)
+            self.settings |= {_CONGESTION_CONTROL: name} | {f"route {k}": v for k, v in tcp.route().items()}
+
+    def _pin_route(self, settings: Mapping[str, str]) -> None:
+        interface = self.defaultIntf().name
+        route = json.loads(execute(["ip", "-j", "route", "show", "dev", interface], pid=self.pid))[0]
+        words = ["proto", "kernel", "scope", "link", "src", self.IP()]
+        words += [word for setting in settings.items() for word in setting]
+        execute(["ip", "route", "replace", route["dst"], "dev", interface, *words], pid=self.pid)
+        read = execute(["ip", "route", "show", "dev", interface], pid=self.pid).replace(" lock ", " ").split()
+        for key, value in settings.items():
+            if key not in read or read[read.index(key) + 1] != value:
+                raise LinkError(f"{self.name}: the route does not take {key} {value}: {' '.join(read)}")
 
     def know(self, neighbours: Mapping[str, str]) -> None:
         """Fix the MAC address (values) of every IP address (keys), so that nobody has to ask."""
@@ -128,31 +143,50 @@ class Host(Node):
 
 
 class AccessBridge(Switch):
-    """An access node: a Linux bridge that forwards at once and floods nothing it knows the way to.
+    """An access node: a Linux bridge that forwards at once, and learns and floods nothing.
 
-    Where every host is, it is told; a frame is never copied onto another device's link because the
-    bridge has yet to learn.
+    Which port leads to every host it is told, so a frame is never copied onto a link that does not lead
+    there, and loops do no harm. Who asks for a host's address (ARP) is answered by the nearest node.
     """
 
     def start(self, _controllers: Sequence[Any]) -> None:
-        """Make the bridge, join the ports, tell it where the hosts are."""
-        bridge = self.name
-        execute(["ip", "link", "add", bridge, "type", "bridge", "stp_state", "0", "mcast_snooping", "0"])
-        commands = []
+        """Make the bridge and join the ports."""
+        execute(["ip", "link", "add", self.name, "type", "bridge", "stp_state", "0", "mcast_snooping", "0"])
         for interface in self.intfList():
-            if interface.link is None:
-                continue
-            port, link = interface.name, interface.link
-            host = link.intf2 if link.intf1 is interface else link.intf1
-            commands += [
-                f"link set {port} master {bridge}",
-                f"link set {port} type bridge_slave learning off flood off mcast_flood off",
-                f"link set {port} up",
-            ]
-            execute(["ip", "-batch", "-"], stdin="\n".join(commands))
-            execute(["bridge", "fdb", "replace", host.MAC(), "dev", port, "master", "static"])
-            commands = []
-        execute(["ip", "link", "set", bridge, "up"])
+            if interface.link is not None:
+                self.join(interface.name)
+        execute(["ip", "link", "set", self.name, "up"])
+
+    def join(self, port: str) -> None:
+        """Make an interface a port of the bridge."""
+        silent = "learning off flood off mcast_flood off bcast_flood off proxy_arp on"
+        commands = [
+            f"link set {port} master {self.name}",
+            f"link set {port} type bridge_slave {silent}",
+            f"link set {port} up",
+        ]
+        execute(["ip", "-batch", "-"], stdin="\n".join(commands))
+
+    def port_to(self, neighbour: str) -> str:
+        """The interface that joins this node to a neighbouring one."""
+        for interface in self.intfList():
+            if interface.link is not None:
+                ends = (interface.link.intf1, interface.link.intf2)
+                if neighbour in (end.node.name for end in ends if end is not interface):
+                    return str(interface.name)
+        raise LinkError(f"{self.name} has no link to {neighbour}")
+
+    def lead(self, ports: Mapping[str, str]) -> None:
+        """Tell the bridge the port (values) that leads to every MAC address (keys)."""
+        lines = [f"fdb replace {mac} dev {port} master static" for mac, port in ports.items()]
+        execute(["bridge", "-batch", "-"], stdin="\n".join(lines))
+
+    def answer_for(self, neighbours: Mapping[str, str]) -> None:
+        """Tell the bridge the MAC address (values) of every IP address (keys) that its hosts may ask for."""
+        lines = [
+            f"neigh replace {ip} lladdr {mac} dev {self.name} nud permanent" for ip, mac in neighbours.items()
+        ]
+        execute(["ip", "-batch", "-"], stdin="\n".join(lines))
 
     def stop(self, deleteIntfs: bool = True) -> None:
         """Take the bridge away."""

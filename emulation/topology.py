@@ -1,30 +1,26 @@
-"""Networks: a cell, and the running network around whichever links it was given.
-
-A cell is a star: `server` and one host per device around the access node `cell`. The server's own
-wire is plain, so that each device's downlink is shaped one hop away from its sender; the uplink is
-taken from the device at once and shaped after that.
-"""
+"""The running network: whatever graph it was given, built of Mininet's pieces, with its links in force."""
 
 from __future__ import annotations
 
-import re
+import os
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from mininet.net import Mininet
 from mininet.topo import Topo
-from mininet.util import ipAdd
 
 from emulation import sandbox
 from emulation.backend import Backend, Direction, LinkCounters, LinkEnds, check_spec, choose
-from emulation.link import AccessLink, LinkError
-from emulation.nodes import AccessBridge, Host, TapWire, Wire, execute, strict
+from emulation.link import AccessLink, LinkChange, LinkError, LinkSpec
+from emulation.nodes import AccessBridge, Host, TapWire, Wire, address, execute, strict
+from emulation.probe_hosts import ProbeHosts
+from emulation.tcp import Tcp
+from emulation.topologies.builtin import cell
+from emulation.topologies.graph import Graph
 
-SERVER, CELL = "server", "cell"
-_DEVICE = re.compile(r"[a-z][a-z0-9]{0,9}")  # Linux allows an interface 15 characters; "-eth0" takes 5.
 _WIRES = {"tap": TapWire, "veth": Wire}
 _LEAST_BUFFER = 4 << 20
 _IPV6 = (
@@ -32,33 +28,35 @@ _IPV6 = (
     if Path("/proc/sys/net/ipv6").exists()
     else {}
 )
+"""Nobody's neighbour discovery goes down a link, the access node's neither."""
+_PLAIN_BRIDGE = (
+    {f"net.bridge.bridge-nf-call-{table}": "0" for table in ("iptables", "ip6tables", "arptables")}
+    if Path("/proc/sys/net/bridge").exists()
+    else {}
+)
+"""A bridge that shows its frames to the firewall drops those with a damaged IP header."""
 
 
-class CellTopo(Topo):
-    """`server`, the access node `cell`, and a host for each link's device, as any Mininet Topo.
+class GraphTopo(Topo):
+    """A graph as a Mininet Topo, of our own hosts, switches and wires.
 
-    The devices' links are of the network's own link class; the server's is always a plain wire.
+    Links are of the network's own link class, plain wires always plain. `pinned` each host's sysctls.
     """
 
-    def build(self, links: Sequence[AccessLink] = (), **host_params: Any) -> None:
-        self.addSwitch(CELL, cls=AccessBridge, dpid="1")
-        for number, name in enumerate([SERVER, *(link.device for link in links)]):
-            address = {
-                "ip": f"{ipAdd(number + 1)}/8",
-                "mac": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
-            }
-            self.addHost(name, cls=Host, **address, **host_params)
-            if name == SERVER:
-                self.addLink(name, CELL, cls=Wire)
-            else:
-                self.addLink(name, CELL)
+    def build(self, graph: Graph, pinned: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        for number, name in enumerate(graph.switches, 1):
+            self.addSwitch(name, cls=AccessBridge, dpid=f"{number:x}")
+        for number, name in enumerate(graph.hosts):
+            self.addHost(name, cls=Host, **address(number), pinned=(pinned or {}).get(name))
+        for edge in graph.edges:
+            self.addLink(edge.lower, edge.upper, **({} if edge.link else {"cls": Wire}))
 
 
 class Network:
-    """A cell with its links in force, from `with` to the block's end.
+    """A network with its links in force, from `with` to the block's end.
 
-    `links` one per device; `backend` "auto", "relay" or "netem"; `seed` of what the air does;
-    `congestion_control` any algorithm that the kernel has. Must be entered inside a sandbox
+    `graph` what to build, or the links of a cell; `backend` "auto", "relay" or "netem"; `seed` of what the
+    air does; `tcp` of every host but those in `tcp_of`. Must be entered inside a sandbox
     (emulation.sandbox), as root of it. Raises LinkError, naming the link, rather than build anything else
     than what was asked for.
     """
@@ -67,27 +65,25 @@ class Network:
 
     def __init__(
         self,
-        links: Sequence[AccessLink],
+        graph: Graph | Sequence[AccessLink],
         *,
         backend: str = "auto",
         seed: int = 0,
-        congestion_control: str = "cubic",
+        tcp: Tcp | None = None,
+        tcp_of: Mapping[str, Tcp] | None = None,
     ) -> None:
-        self.links = tuple(links)
+        self.graph = graph if isinstance(graph, Graph) else cell(graph)
+        self.links = self.graph.links
         self._backend: Backend = choose(backend)
         self._seed = seed
-        self._congestion_control = congestion_control
+        self._tcp = dict.fromkeys(self.graph.hosts, tcp or Tcp()) | dict(tcp_of or {})
+        self._in_force: dict[Direction, LinkSpec] = {}
         self.host_settings: dict[str, dict[str, str]] = {}
-        """Per host, every pinned sysctl as read back."""
-        names = [link.device for link in self.links]
+        """Per host, every pinned setting as read back."""
         for link in self.links:
-            name = link.device
-            if not _DEVICE.fullmatch(name) or name in (SERVER, CELL) or names.count(name) > 1:
-                raise LinkError(
-                    f"{name!r} cannot name a device: {_DEVICE.pattern}, each once, not {SERVER} or {CELL}"
-                )
             check_spec(link)
             self._backend.refuse(link)
+            self._in_force |= {(link.device, "up"): link.up, (link.device, "down"): link.down}
 
     @property
     def backend_name(self) -> str:
@@ -98,16 +94,15 @@ class Network:
         if not sandbox.inside():
             raise LinkError("a network is built inside a sandbox only: python -m emulation.sandbox -- ...")
         _raise_file_limit()
-        for (
-            key,
-            value,
-        ) in _IPV6.items():  # The access node, too, would send neighbour discovery down every link.
+        for key, value in {**_IPV6, **_PLAIN_BRIDGE}.items():
             execute(["sysctl", "-q", "-w", f"{key}={value}"])
         Mininet.inited = True  # Its init() would set the machine's sysctls, which are not ours to set.
+        largest = _largest_buffer(self.graph)
+        pinned = {host: {**_IPV6, **tcp.sysctls(largest)} for host, tcp in self._tcp.items()}
         try:
             with strict():
                 self.mininet = Mininet(
-                    topo=CellTopo(self.links, pinned=_pinned(self.links)),
+                    topo=GraphTopo(self.graph, pinned),
                     link=_WIRES[self._backend.wire],
                     controller=None,
                     build=False,
@@ -115,7 +110,8 @@ class Network:
                 self.mininet.build()
                 self.mininet.start()
             self._introduce()
-            self._backend.start([self._ends(link) for link in self.links], self._seed)
+            self._probe_hosts = ProbeHosts(self.graph, self.mininet, {**_IPV6, **Tcp().sysctls(largest)})
+            self._backend.start(self._ends_of_links(), self._seed)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -144,54 +140,93 @@ class Network:
         """The host's one interface, such as "dev0-eth0"."""
         return str(self.mininet[host].defaultIntf().name)
 
+    def interfaces(self) -> dict[str, int]:
+        """Every interface of hosts and switches -> a process in the namespaces where it is."""
+        found: dict[str, int] = {}
+        for node in (*self.mininet.hosts, *self.mininet.switches):
+            pid = int(node.pid) if node.inNamespace else os.getpid()
+            found |= {str(interface.name): pid for interface in node.intfList() if interface.link}
+        return found
+
     def counters(self) -> dict[Direction, LinkCounters]:
-        """(device, "up" or "down") -> what that direction has carried since the network started."""
+        """(link, "up" or "down") -> what that direction has carried since the network started."""
         return self._backend.counters()
+
+    def change(self, device: str, direction: str, change: LinkChange) -> None:
+        """Change a direction while it runs, keeping its backlog; `in_force` tells what holds from then on.
+
+        Raises LinkError if there is no such direction or the backend cannot.
+        """
+        if (device, direction) not in self._in_force:
+            known = ", ".join(link.device for link in self.links)
+            raise LinkError(f"there is no link {device} {direction} to change; links: {known}")
+        self._backend.change((device, direction), change)
+        changed = {key: getattr(change, key) for key in ("rate_bps", "delay_s", "loss")}
+        given = {key: value for key, value in changed.items() if value is not None}
+        self._in_force[device, direction] = replace(self._in_force[device, direction], **given)
+
+    def in_force(self) -> dict[Direction, LinkSpec]:
+        """What every direction is asked to be by now, changes included."""
+        return dict(self._in_force)
+
+    def ends(self, link: AccessLink) -> tuple[str, str]:
+        """Hosts directly at the lower and the upper end of a link, all of whose traffic takes that link.
+
+        For an end that is a switch this is a host that hangs on it by a plain wire; where there is none,
+        a probe is added, which is silent unless it is used.
+        """
+        return self._probe_hosts.ends(self.graph.edge_of(link))
 
     def violations(self) -> list[str]:
         """Reasons why a run on this network is invalid by now; empty while it is valid."""
         return self._backend.violations()
 
     def _introduce(self) -> None:
-        """Let the server and every device know each other, and record what each host was pinned to."""
-        server = self.mininet[SERVER]
-        devices = [self.mininet[link.device] for link in self.links]
+        """Tell every switch the way to every host, let the server and the devices know each other, and
+        record what each host was pinned to."""
+        hosts = [self.mininet[name] for name in self.graph.hosts]
+        macs = {host.IP(): host.MAC() for host in hosts}
+        for name in self.graph.switches:
+            switch = self.mininet[name]
+            ways = {host.MAC(): self.graph.next_edge(name, host.name).other(name) for host in hosts}
+            ports = {neighbour: switch.port_to(neighbour) for neighbour in set(ways.values())}
+            switch.lead({mac: ports[neighbour] for mac, neighbour in ways.items()})
+            switch.answer_for(macs)
+        server, *devices = hosts
         if devices:
             server.know({device.IP(): device.MAC() for device in devices})
         for device in devices:
             device.know({server.IP(): server.MAC()})
-        for host in (server, *devices):
-            host.pin_congestion_control(self._congestion_control)
+        for host in hosts:
+            host.pin_tcp(self._tcp[host.name])
             self.host_settings[host.name] = dict(host.settings)
 
-    def _ends(self, link: AccessLink) -> LinkEnds:
-        device = self.mininet[link.device]
-        (wire,) = self.mininet.linksBetween(device, self.mininet[CELL])
-        return LinkEnds(
-            link=link,
-            device_interface=wire.intf1.name,
-            access_interface=wire.intf2.name,
-            device_pid=device.pid,
-            taps=getattr(wire, "taps", None),
-        )
+    def _ends_of_links(self) -> list[LinkEnds]:
+        """What the backend works on."""
+        wires = {(wire.intf1.node.name, wire.intf2.node.name): wire for wire in self.mininet.links}
+        found = []
+        for link in self.links:
+            edge = self.graph.edge_of(link)
+            wire = wires[edge.lower, edge.upper]
+            found.append(
+                LinkEnds(
+                    link=link,
+                    device_interface=wire.intf1.name,
+                    access_interface=wire.intf2.name,
+                    device_pid=wire.intf1.node.pid,
+                    taps=getattr(wire, "taps", None),
+                )
+            )
+        return found
 
 
-def _pinned(links: Sequence[AccessLink]) -> dict[str, str]:
-    """The settings of every host: nothing remembered between connections, no window lost while idle,
-    buffers of at least four times what the largest link and its queues hold, no IPv6 noise."""
-    held = max((_held_bytes(link) for link in links), default=0)
-    largest = max(_LEAST_BUFFER, 4 * held)
-    return {
-        **_IPV6,
-        "net.ipv4.tcp_no_metrics_save": "1",
-        "net.ipv4.tcp_slow_start_after_idle": "0",
-        "net.ipv4.tcp_rmem": f"4096 131072 {largest}",
-        "net.ipv4.tcp_wmem": f"4096 131072 {largest}",
-    }
+def _largest_buffer(graph: Graph) -> int:
+    """What a socket's buffers may grow to: four times the most that a device's ways hold, at least 4 MiB."""
+    return max([_LEAST_BUFFER, *(4 * _held_bytes(graph.access(device)) for device in graph.devices)])
 
 
 def _held_bytes(link: AccessLink) -> int:
-    """The most a TCP connection can have under way: rate times round-trip time, and the queue."""
+    """The most a TCP connection can have under way: rate times round-trip time, and the queues."""
     round_trip_s = link.up.delay_s + link.down.delay_s
     return max(int(spec.rate_bps * round_trip_s / 8) + spec.queue_bytes for spec in (link.up, link.down))
 

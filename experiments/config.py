@@ -8,15 +8,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from emulation.link import FRAME_BYTES, AccessLink, LinkSpec
-from experiments.units import Duration, Fraction, Queue, QueueLength, Rate
+from emulation.link import AccessLink
+from experiments.config_network import Device, Network
+from experiments.config_section import Section
+from experiments.units import Duration, Fraction
 from proto import codecs
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
@@ -26,58 +28,12 @@ class ConfigError(ValueError):
     """A configuration that cannot be run; the message is one line naming file and key."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Direction(_Section):
-    """One direction of a device's link."""
-
-    rate: Rate
-    delay: Duration = 0.0
-    jitter: Duration = 0.0
-    """Standard deviation of the delay, normally distributed; frames stay in order."""
-    loss: Fraction = 0.0
-    queue: QueueLength = Queue(0.2, "s")
-
-    @model_validator(mode="after")
-    def _is_possible(self) -> Self:
-        if self.rate <= 0:
-            raise ValueError("rate: a link needs more than 0 bit/s")
-        if self.loss >= 1:
-            raise ValueError("loss: at 100% nothing ever arrives")
-        if self.spec().queue_bytes < FRAME_BYTES:
-            raise ValueError(f"queue: shorter than one frame of {FRAME_BYTES} bytes")
-        return self
-
-    def spec(self) -> LinkSpec:
-        """What the emulation is asked for."""
-        queue_bytes = self.queue.bytes_at(self.rate, FRAME_BYTES)
-        return LinkSpec(self.rate, self.delay, self.jitter, self.loss, queue_bytes)
-
-
-class Device(_Section):
-    """A device, or `count` alike."""
-
-    up: Direction
-    down: Direction
-    count: int = Field(1, ge=1, le=1000)
-    seconds_per_step: Duration | None = None
-    """This device's own compute profile; None: compute.seconds_per_step."""
-
-
-class Network(_Section):
-    topology: Literal["cell"] = "cell"
-    congestion_control: str = "cubic"
-    devices: list[Device] = Field(min_length=1)
-
-
-class Adapter(_Section):
+class Adapter(Section):
     rank: int = Field(4, ge=1, le=1024)
-    target_modules: list[str] = ["to_q", "to_k", "to_v", "to_out.0"]
+    target_modules: list[str] = Field(["to_q", "to_k", "to_v", "to_out.0"])
 
 
-class Training(_Section):
+class Training(Section):
     trainer: Literal["diffusion", "synthetic"] = "diffusion"
     data: str = "emoji"
     """`emoji`, or a folder of images with metadata.jsonl."""
@@ -88,13 +44,13 @@ class Training(_Section):
     learning_rate: float = Field(1e-3, gt=0)
 
 
-class Compute(_Section):
+class Compute(Section):
     """Measured on this machine (None), or the profile of a named device."""
 
     seconds_per_step: Duration | None = None
 
 
-class Link(_Section):
+class Link(Section):
     """How updates travel in one direction."""
 
     codec: str = "fp32"
@@ -105,7 +61,7 @@ class Link(_Section):
         return self
 
 
-class Federation(_Section):
+class Federation(Section):
     cohort: Fraction = 1.0
     round_deadline: Duration = 3600.0
     join_timeout: Duration = 300.0
@@ -113,16 +69,18 @@ class Federation(_Section):
     port: int = Field(50051, ge=1, le=65535)
 
 
-class Emulation(_Section):
+class Emulation(Section):
     backend: Literal["auto", "netem", "relay"] = "auto"
 
 
-class Experiment(_Section):
+class Experiment(Section):
     """Everything one run needs."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seed: int = Field(0, ge=0, lt=2**32)
     rounds: int = Field(3, ge=1)
+    dilation: float = Field(1.0, ge=0.01, le=100)
+    """Real seconds in an emulated one; everything in this file is in emulated seconds."""
     model: str = "bundled"
     """`bundled`, `sd15` (its layout only), or a Stable Diffusion checkpoint folder or hub name."""
     adapter: Adapter = Adapter()
@@ -134,6 +92,17 @@ class Experiment(_Section):
     network: Network
     emulation: Emulation = Emulation()
     output: Path = Path("runs")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_the_channel(cls, values: Any) -> Any:
+        """A channel without a seed of its own has the experiment's."""
+        if not isinstance(values, dict) or not isinstance(network := values.get("network"), dict):
+            return values
+        if isinstance(channel := network.get("channel"), dict):
+            seeded = {"seed": values.get("seed", 0)} | channel
+            return {**values, "network": {**network, "channel": seeded}}
+        return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -153,15 +122,11 @@ class Experiment(_Section):
 
     def expanded_devices(self) -> list[tuple[str, Device]]:
         """dev0, dev1, ... with what each was asked to be."""
-        alike = [device for device in self.network.devices for _ in range(device.count)]
-        return [(f"dev{index}", device) for index, device in enumerate(alike)]
+        return self.network.expanded_devices
 
     def links(self) -> list[AccessLink]:
-        """The access link of each device."""
-        return [
-            AccessLink(name, up=device.up.spec(), down=device.down.spec())
-            for name, device in self.expanded_devices()
-        ]
+        """Each device's way to the server and back, over however many links, as if it were one."""
+        return [self.network.graph.access(name) for name, _ in self.expanded_devices()]
 
     def seconds_per_step(self, device: Device) -> float | None:
         """The compute profile that holds for a device; None: measured."""
@@ -220,7 +185,7 @@ def _keys_beside(location: tuple[int | str, ...]) -> set[str]:
         annotation = model.model_fields[part].annotation
         inner = getattr(annotation, "__args__", (annotation,))[0]
         model = inner if isinstance(inner, type) else model
-    return set(model.model_fields)
+    return {field.alias or name for name, field in model.model_fields.items()}
 
 
 def _one_line(error: Exception) -> str:

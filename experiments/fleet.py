@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,9 @@ class Fleet:
         launcher: Launcher,
         events: EventLog,
         progress: Progress,
+        before_devices: Callable[[], None] = lambda: None,
     ) -> None:
+        self._before_devices = before_devices
         self._experiment = experiment
         self._dir = run_dir
         self._network = network
@@ -60,7 +62,7 @@ class Fleet:
         self._events = events
         self._progress = progress
         self._devices = experiment.expanded_devices()
-        self._tail = EventTail(run_dir / "events")
+        self._tail = EventTail(run_dir / "events", experiment.dilation)
         self._slots = run_dir / "slots"
         self._exited: dict[str, int] = {}
         self.link_rows: list[dict[str, Any]] = []
@@ -74,6 +76,7 @@ class Fleet:
             try:
                 self._await_server(server)
                 self._progress.stage(f"starting {len(self._devices)} devices")
+                self._before_devices()
                 self._fork_devices()
                 self._watch(server)
             finally:
@@ -86,7 +89,7 @@ class Fleet:
             arguments = ["--server", address, "--id", name, "--slots", str(self._slots)]
             arguments += ["--events", str(self._dir / "events" / f"{name}.jsonl")]
             if (seconds := self._experiment.seconds_per_step(device)) is not None:
-                arguments += ["--seconds-per-step", str(seconds)]
+                arguments += ["--seconds-per-step", str(seconds * self._experiment.dilation)]
             pid = self._launcher.fork(
                 name,
                 _CLIENT,
@@ -146,9 +149,9 @@ class Fleet:
             "uplink-codec": experiment.uplink.codec,
             "downlink-codec": experiment.downlink.codec,
             "seed": experiment.seed,
-            "deadline": federation.round_deadline,
+            "deadline": federation.round_deadline * experiment.dilation,
             "join-timeout": federation.join_timeout,
-            "reconnect-grace": federation.reconnect_grace,
+            "reconnect-grace": federation.reconnect_grace * experiment.dilation,
             "events": self._dir / "events" / "server.jsonl",
         }
         command = ["mnexec", "-a", str(self._network.pid("server")), sys.executable, "-m", "server"]

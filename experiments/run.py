@@ -16,8 +16,9 @@ import pandas as pd
 
 from emulation.calibration import Check, calibrate
 from emulation.launcher import Launcher
-from emulation.topology import Network
-from experiments import record, timeline
+from experiments import channel_run, record, timeline
+from experiments.beside import Beside, describe_network
+from experiments.build import build_network
 from experiments.config import Experiment
 from experiments.figures import draw_run
 from experiments.fleet import Fleet, RunError
@@ -105,22 +106,21 @@ class Run:
         self._save_manifest()
         reasons: list[str] = []
         try:
-            with Progress(experiment.name, names, experiment.rounds, experiment.training.steps) as progress:
+            with Progress(
+                experiment.name, names, experiment.rounds, experiment.training.steps, experiment.dilation
+            ) as progress:
                 progress.stage("building the network")
-                with Network(
-                    list(self.links.values()),
-                    backend=experiment.emulation.backend,
-                    seed=experiment.seed,
-                    congestion_control=experiment.network.congestion_control,
-                ) as network:
+                with build_network(experiment) as network:
                     self.manifest["backend"] = network.backend_name
+                    self.manifest["topology"] = describe_network(experiment, self.dir)
+                    beside = Beside(experiment, network, self.dir)
                     self.manifest["hosts"] = network.host_settings
-                    progress.stage(f"calibrating {len(names)} links ({network.backend_name})")
+                    progress.stage(f"calibrating {len(network.links)} links ({network.backend_name})")
                     checks = calibrate(network, quick=True)
                     self.manifest["calibration"] = [asdict(check) for check in checks]
                     self._save_manifest()
                     reasons += [f"calibration: {describe(c)}" for c in checks if c.passed is False]
-                    with Launcher(log=self.dir / "logs" / "launcher.log") as launcher:
+                    with Launcher(log=self.dir / "logs" / "launcher.log") as launcher, beside:
                         fleet = Fleet(
                             experiment,
                             self.dir,
@@ -128,9 +128,14 @@ class Run:
                             launcher=launcher,
                             events=self.events,
                             progress=progress,
+                            before_devices=beside.start,
                         )
-                        fleet.run()
-                    reasons += network.violations()
+                        section, dilation = experiment.network.channel, experiment.dilation
+                        with channel_run.driven(section, network, names, self.dir, dilation) as violations:
+                            fleet.run()
+                        reasons += violations
+                    reasons += network.violations() + beside.violations()
+                    self.manifest |= beside.manifest()
         except KeyboardInterrupt:
             self._mark(["interrupted"])
             raise
@@ -140,15 +145,25 @@ class Run:
         finally:
             shutil.rmtree(self.dir / "slots", ignore_errors=True)
             self.events.close()
-        return self._conclude(reasons, checks, fleet.link_rows)
+        return self._conclude(reasons, checks, fleet.link_rows, beside.warnings())
 
-    def _conclude(self, reasons: list[str], checks: list[Check], link_rows: list[dict[str, Any]]) -> Result:
+    def _conclude(
+        self,
+        reasons: list[str],
+        checks: list[Check],
+        link_rows: list[dict[str, Any]],
+        warnings: list[str],
+    ) -> Result:
         """Events -> tables -> verdict -> figures."""
-        events = timeline.read_events(self.dir / "events")
+        events = timeline.read_events(self.dir / "events", self.experiment.dilation)
         rounds = timeline.build(events)
         clients = record.clients_table(rounds, self.links)
+        links, dilation = self.links, self.experiment.dilation
+        if self.experiment.network.channel is not None:
+            clients, found, links = channel_run.conclude(self.dir, dilation, rounds, clients, links)
+            reasons = reasons + found
         table = record.rounds_table(rounds, clients)
-        reasons = reasons + record.contradictions(clients, self.links)
+        reasons = reasons + record.contradictions(clients, links, dilation)
         if len(rounds) < self.experiment.rounds or any(r.end is None for r in rounds):
             reasons.append(f"{len(rounds)} of {self.experiment.rounds} rounds took place")
         reasons += [
@@ -159,7 +174,7 @@ class Run:
         record.write_table(table, self.dir / "rounds.csv")
         record.write_table(clients, self.dir / "clients.csv")
         record.write_table(pd.DataFrame(link_rows), self.dir / "links.csv")
-        self._mark(reasons, warnings=_warnings(clients, events))
+        self._mark(reasons, warnings=warnings + _warnings(clients, events))
         draw_run(self.dir)
         return Result(self.dir, reasons, self.manifest["warnings"], table, clients, checks)
 

@@ -16,27 +16,45 @@ from emulation.topology import Network
 
 
 class ShellError(ValueError):
-    """A line that names neither a Mininet command nor a node."""
+    """A line that names neither a Mininet command nor a node, or addresses what has no address."""
 
 
-class _Lines(CLI):
-    """Mininet's prompt, fed with lines instead of a keyboard."""
+class _Prompt(CLI):
+    """Mininet's prompt, which would put 127.0.0.1 for a switch's name: whoever pings that pings itself."""
+
+    def default(self, line: str) -> None:
+        try:
+            self._check(line)
+        except ShellError as error:
+            print(f"*** {error}")
+        else:
+            super().default(line)
+
+    def _check(self, line: str) -> None:
+        first, arguments, _ = self.parseline(line)
+        if first not in self.mn or not arguments:
+            nodes = ", ".join(sorted(self.mn.keys()))
+            raise ShellError(f"'{line}': write a Mininet command, or a node ({nodes}) and its command")
+        switches = {switch.name for switch in self.mn.switches}
+        if addressed := switches & set(arguments.split()):
+            raise ShellError(f"'{line}': {addressed.pop()} only forwards, it has no address; hosts have")
+
+
+class _Lines(_Prompt):
+    """The prompt, fed with lines instead of a keyboard."""
 
     def run(self) -> None:
         """Nothing to read: the lines come by onecmd."""
 
     def default(self, line: str) -> None:
-        first, arguments, _ = self.parseline(line)
-        if first not in self.mn or not arguments:
-            nodes = ", ".join(sorted(self.mn.keys()))
-            raise ShellError(f"'{line}': write a Mininet command, or a node ({nodes}) and its command")
-        super().default(line)
+        self._check(line)
+        CLI.default(self, line)
 
 
 def prompt(network: Network) -> None:
     """The interactive prompt; returns when the user leaves it."""
     _print_to(sys.stdout)
-    CLI(network.mininet)
+    _Prompt(network.mininet)
 
 
 def run_lines(network: Network, lines: Sequence[str], *, capture: bool) -> list[dict[str, str]]:

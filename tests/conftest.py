@@ -53,7 +53,7 @@ def valid_run(*arguments: str | Path) -> dict[str, Any]:
     return document
 
 
-NOISE = re.compile(r"the relay was late|^calibration: ")
+NOISE = re.compile(r"the relay was late|this machine is too slow|^calibration: ")
 
 
 def traces() -> set[str]:

@@ -8,14 +8,16 @@ import pytest
 
 from emulation import backend
 from emulation.link import AccessLink, LinkError, LinkSpec
-from emulation.topology import CellTopo, Network
+from emulation.topologies import builtin
+from emulation.topology import GraphTopo, Network
 from tests.emulation.sandboxed import report
+from tests.nobody import as_nobody
 
 GOOD = LinkSpec(10e6, 0.01)
 
 
 def test_the_cell_is_a_star_of_named_hosts() -> None:
-    topo = CellTopo([AccessLink(f"dev{i}", GOOD, GOOD) for i in range(3)])
+    topo = GraphTopo(builtin.cell([AccessLink(f"dev{i}", GOOD, GOOD) for i in range(3)]))
     assert topo.hosts() == ["dev0", "dev1", "dev2", "server"]
     assert topo.switches() == ["cell"]
     assert len(topo.links()) == 4
@@ -73,7 +75,7 @@ def test_hosts_are_pinned_and_reach_each_other_through_the_relay() -> None:
     found = report(
         """
         links = [AccessLink(f"dev{i}", LinkSpec(5e6, 0.01), LinkSpec(20e6, 0.01)) for i in range(2)]
-        with Network(links, backend="relay", congestion_control="cubic") as network:
+        with Network(links, backend="relay") as network:
             time.sleep(0.3)
             before = {f"{d} {w}": c.offered_frames for (d, w), c in network.counters().items()}
             pings = inside(network, "server", "ping", "-c", "5", "-i", "0.05", network.ip("dev0"))
@@ -126,6 +128,104 @@ def test_hosts_are_pinned_and_reach_each_other_through_the_relay() -> None:
     assert found["violations"] == []
 
 
+def test_rtts_add_up_over_the_hops_and_other_links_carry_nothing() -> None:
+    """A ring of three access points, dev0 at ap1 and dev1 at ap2: by delay dev0's way is over ap2."""
+    found = report(
+        """
+        from emulation.topologies.builtin import mesh
+        def link(name, delay_s):
+            return AccessLink(name, LinkSpec(20e6, delay_s), LinkSpec(20e6, delay_s))
+        radios = [
+            ("ap1", "ap0", link("ap1-ap0", 0.05)),
+            ("ap2", "ap1", link("ap2-ap1", 0.004)),
+            ("ap2", "ap0", link("ap2-ap0", 0.006)),
+        ]
+        graph = mesh(radios, [("ap1", link("dev0", 0.01)), ("ap2", link("dev1", 0.02))], gateway="ap0")
+        def carried(network, before={}):
+            now = {f"{d} {w}": c.delivered_frames for (d, w), c in network.counters().items()}
+            return {way: count - before.get(way, 0) for way, count in now.items()}
+        def ping(network, source, destination):
+            before = carried(network)
+            address = network.ip(destination)
+            said = inside(network, source, "ping", "-c", "4", "-i", "0.1", address)
+            return float(said.split("rtt ")[1].split("= ")[1].split("/")[0]), carried(network, before)
+        with Network(graph, backend="relay") as network:
+            answers = {
+                f"{a} {b}": ping(network, a, b)
+                for a, b in (("dev0", "server"), ("server", "dev0"), ("dev1", "server"), ("dev0", "dev1"))
+            }
+            probes = {}
+            for name in ("ap1-ap0", "dev0", "ap2-ap0"):
+                link = next(link for link in network.links if link.device == name)
+                ends = network.ends(link)
+                probes[name] = (ends, ping(network, *ends), network.ends(link) == ends)
+            before = carried(network)
+            # To everyone (who has 10.0.0.99?), and to a host that nobody has heard of.
+            stranger = "ip neigh replace 10.0.0.98 lladdr 02:00:00:00:09:09 dev dev0-eth0; ping -c 1 -W 0.2 "
+            for lost in ("ping -c 1 -W 0.2 10.0.0.99", f"{stranger} 10.0.0.98"):
+                inside(network, "dev0", "sh", "-c", f"{lost}; true")
+            strays = {way for way, count in carried(network, before).items() if count}
+            print(json.dumps([answers, sorted(strays), probes, list(network.interfaces())]))
+        """
+    )
+    answers, strays, probes, interfaces = found
+    assert strays == ["dev0 up"]  # Nothing is flooded, or a ring would carry it round and round.
+    expected_ms = {"dev0 server": 40, "server dev0": 40, "dev1 server": 52, "dev0 dev1": 68}
+    over = {
+        "dev0 server": {"dev0", "ap2-ap1", "ap2-ap0"},
+        "server dev0": {"dev0", "ap2-ap1", "ap2-ap0"},
+        "dev1 server": {"dev1", "ap2-ap0"},
+        "dev0 dev1": {"dev0", "ap2-ap1", "dev1"},
+    }
+    for pair, (least_ms, carried) in answers.items():
+        assert expected_ms[pair] - 0.2 <= least_ms <= expected_ms[pair] + 3, pair
+        # Four echoes each way; between devices also a question for the other's address, on their own link.
+        counts = {way: 4 if way.split()[0] in over[pair] else 0 for way in carried}
+        asked = {"dev0 up", "dev0 down", "dev1 up", "dev1 down"} if pair == "dev0 dev1" else set()
+        assert {way for way, count in carried.items() if count != counts[way]} <= asked, pair
+        assert all(0 <= count - counts[way] <= 1 for way, count in carried.items()), pair
+    # Calibration's view: the slow link is measured by itself though nobody's way is over it.
+    (ends, (least_ms, carried), again) = probes["ap1-ap0"]
+    assert not {*ends} & {"server", "dev0", "dev1"} and again
+    assert 99.8 <= least_ms <= 103
+    assert {way for way, count in carried.items() if count} == {"ap1-ap0 up", "ap1-ap0 down"}
+    (ends, (least_ms, carried), _) = probes["dev0"]
+    assert ends[0] == "dev0" and 19.8 <= least_ms <= 23
+    assert {way for way, count in carried.items() if count} == {"dev0 up", "dev0 down"}
+    assert 11.8 <= probes["ap2-ap0"][1][0] <= 15
+    assert {"server-eth0", "ap0-eth1", "dev1-eth0"} <= {*interfaces}
+
+
+def test_tcp_s_settings_are_pinned_per_host_and_read_back() -> None:
+    found = report(
+        """
+        from emulation.tcp import Tcp
+        links = [AccessLink(f"dev{i}", LinkSpec(5e6, 0.01), LinkSpec(5e6, 0.01)) for i in range(2)]
+        own = Tcp("reno", slow_start_after_idle=True, buffer_bytes=65536, ecn="request", sack=False,
+                  initial_window=4, rto_min_s=0.05)
+        with Network(links, backend="relay", tcp_of={"dev1": own}) as network:
+            routes = {host: inside(network, host, "ip", "route") for host in ("dev0", "dev1")}
+            print(json.dumps([network.host_settings, routes]))
+        """
+    )
+    settings, routes = found
+    assert settings["server"] == settings["dev0"]
+    changed = {key: value for key, value in settings["dev1"].items() if settings["dev0"].get(key) != value}
+    assert changed == {
+        "net.ipv4.tcp_congestion_control": "reno",
+        "net.ipv4.tcp_slow_start_after_idle": "1",
+        "net.ipv4.tcp_ecn": "1",
+        "net.ipv4.tcp_sack": "0",
+        "net.ipv4.tcp_rmem": "4096 65536 65536",
+        "net.ipv4.tcp_wmem": "4096 65536 65536",
+        "route initcwnd": "4",
+        "route initrwnd": "4",
+        "route rto_min": "50ms",
+    }
+    assert "rto_min lock 50ms" in routes["dev1"] and "initcwnd 4" in routes["dev1"]
+    assert "rto_min" not in routes["dev0"]
+
+
 def test_a_dead_relay_is_a_violation_and_its_links_are_down() -> None:
     found = report(
         """
@@ -147,8 +247,9 @@ def test_a_dead_relay_is_a_violation_and_its_links_are_down() -> None:
 def test_an_unknown_congestion_control_says_what_there_is() -> None:
     found = report(
         """
+        from emulation.tcp import Tcp
         try:
-            with Network([], backend="relay", congestion_control="fax"):
+            with Network([], backend="relay", tcp=Tcp(congestion_control="fax")):
                 pass
         except LinkError as error:
             print(json.dumps(str(error)))
@@ -172,12 +273,7 @@ def test_an_ordinary_user_gets_a_network_or_the_name_of_what_is_in_the_way(mode:
         except LinkError as error:
             print(json.dumps(str(error)))
         """
-    # A device node of its own in a mount namespace of its own: the machine's stays as it is.
-    node = (
-        f"mount -t tmpfs -o mode=755 none /mnt && mknod -m {mode} /mnt/tun c 10 200 && "
-        'mount --bind /mnt/tun /dev/net/tun && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"'
-    )
-    found = report(code, prefix=["unshare", "--mount", "sh", "-c", node, "sh"])
+    found = report(code, prefix=as_nobody(mode))
     if mode == "600":
         assert found.startswith("relay: /dev/net/tun cannot be opened")
         assert "chmod 666 /dev/net/tun" in found
