@@ -27,12 +27,12 @@ _STAMP = struct.Struct("!QQ")  # sequence number, when it was sent
 _HEADERS = 14 + 20 + 8
 _SO_TIMESTAMPNS, _SO_RXQ_OVFL, _SO_RCVBUFFORCE = 35, 40, 33  # asm-generic/socket.h
 _TCP_NOTSENT_LOWAT = 25  # linux/tcp.h
+_UDP_SEGMENT, _SEGMENTS = 103, 40  # linux/udp.h; what one call may send, below 64 KiB
 _TIMESPEC, _COUNT = struct.Struct("=qq"), struct.Struct("=I")
 _RECEIVE_BUFFER = 8 << 20
-_CATCH_UP = 8
-"""How many frames a paced sender that was held up sends at once; the rest of its schedule moves."""
 
 _STDIN = 0
+_ETH_P_IP, _PACKET_HOST = 0x0800, 0  # linux/if_ether.h, linux/if_packet.h
 _open: dict[str, socket.socket] = {}
 
 
@@ -46,9 +46,9 @@ def _line() -> bytes:
     return line
 
 
-def _receiving(kind: int, protocol: int = 0) -> socket.socket:
+def _receiving(kind: int, protocol: int = 0, family: int = socket.AF_INET) -> socket.socket:
     """A socket whose messages carry the kernel's receive timestamp and its count of overruns."""
-    sock = socket.socket(socket.AF_INET, kind, protocol)
+    sock = socket.socket(family, kind, protocol)
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     sock.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
     try:
@@ -58,9 +58,9 @@ def _receiving(kind: int, protocol: int = 0) -> socket.socket:
     return sock
 
 
-def _receive(sock: socket.socket) -> tuple[bytes, int, int]:
-    """One message: payload, kernel timestamp, overruns of this socket so far."""
-    payload, ancillary, _, _ = sock.recvmsg(2048, 128)
+def _receive(sock: socket.socket) -> tuple[bytes, int, int, Any]:
+    """One message: payload, kernel timestamp, overruns of this socket so far, whom it came from."""
+    payload, ancillary, _, address = sock.recvmsg(2048, 128)
     stamp = overruns = 0
     for _, kind, data in ancillary:
         if kind == _SO_TIMESTAMPNS:
@@ -68,7 +68,7 @@ def _receive(sock: socket.socket) -> tuple[bytes, int, int]:
             stamp = seconds * 1_000_000_000 + nanoseconds
         elif kind == _SO_RXQ_OVFL:
             (overruns,) = _COUNT.unpack(data[:4])
-    return payload, stamp, overruns
+    return payload, stamp, overruns, address
 
 
 def listen(_: dict[str, Any]) -> dict[str, Any]:
@@ -76,6 +76,12 @@ def listen(_: dict[str, Any]) -> dict[str, Any]:
     sock = _open["udp"] = _receiving(socket.SOCK_DGRAM)
     sock.bind(("", 0))
     return {"port": sock.getsockname()[1]}
+
+
+def tap(_: dict[str, Any]) -> dict[str, Any]:
+    """As `listen`, and see the frames themselves too, before the kernel drops the damaged. -> port."""
+    _open["raw"] = _receiving(socket.SOCK_RAW, socket.htons(_ETH_P_IP), socket.AF_PACKET)
+    return listen({})
 
 
 def collect(request: dict[str, Any]) -> dict[str, Any]:
@@ -90,11 +96,43 @@ def collect(request: dict[str, Any]) -> dict[str, Any]:
             watched: list[Any] = [sock] if stopping else [sock, _STDIN]
             ready, _, _ = select.select(watched, [], [], request["quiet_s"] if stopping else None)
             if sock in ready:
-                payload, received, overruns = _receive(sock)
+                payload, received, overruns, _ = _receive(sock)
                 sequence, sent = _STAMP.unpack(payload[: _STAMP.size])
                 frames.append((sequence, sent, received))
             elif not ready:
                 return {"frames": frames, "overruns": overruns}
+            if _STDIN in ready:
+                _line()
+                stopping = True
+
+
+def inspect(request: dict[str, Any]) -> dict[str, Any]:
+    """As `collect`, after `tap`: small frames from `source` to `target`, damaged ones counted apart.
+
+    A frame is ours if its addresses and port are, but for a single bit. Addresses and checksums cover all
+    of a frame past its Ethernet header, so no damaged bit escapes. -> frames, overruns, corrupted.
+    """
+    frames: list[tuple[int, int, int]] = []
+    corrupted, overruns, stopping = 0, 0, False
+    addresses = socket.inet_aton(request["source"]) + socket.inet_aton(request["target"])
+    with _open.pop("udp") as udp, _open.pop("raw") as sock:
+        ours = int.from_bytes(addresses + struct.pack("!H", udp.getsockname()[1]))
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # It holds the port; nobody reads it.
+        while True:
+            watched: list[Any] = [sock] if stopping else [sock, _STDIN]
+            ready, _, _ = select.select(watched, [], [], request["quiet_s"] if stopping else None)
+            if sock in ready:
+                frame, received, overruns, address = _receive(sock)
+                theirs = int.from_bytes(frame[26:34] + frame[36:38])
+                is_ours = len(frame) == SMALL_BYTES and (ours ^ theirs).bit_count() <= 1
+                if is_ours and address[2] == _PACKET_HOST:
+                    pseudo = struct.pack("!8sHH", addresses, socket.IPPROTO_UDP, SMALL_BYTES - 34)
+                    if _checksum(frame[14:34]) == 0 == _checksum(pseudo + frame[34:]):
+                        frames.append((*_STAMP.unpack_from(frame, _HEADERS), received))
+                    else:
+                        corrupted += 1
+            elif not ready:
+                return {"frames": frames, "overruns": overruns, "corrupted": corrupted}
             if _STDIN in ready:
                 _line()
                 stopping = True
@@ -129,7 +167,7 @@ def saturate(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def pace(request: dict[str, Any]) -> dict[str, Any]:
-    """Send `count` frames of `frame_bytes` every `interval_s`, never many at once. -> sent."""
+    """Send `count` frames of `frame_bytes` every `interval_s`, at most `at_once` together. -> sent."""
     padding = bytes(request["frame_bytes"] - _HEADERS - _STAMP.size)
     interval = request["interval_s"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -140,7 +178,7 @@ def pace(request: dict[str, Any]) -> dict[str, Any]:
             if due > now:
                 time.sleep(due - now)
             sock.send(_STAMP.pack(sequence, time.time_ns()) + padding)
-            due = max(due, time.monotonic() - _CATCH_UP * interval) + interval
+            due = max(due, time.monotonic() - (request["at_once"] - 1) * interval) + interval
     return {"sent": request["count"]}
 
 
@@ -159,7 +197,7 @@ def ping(request: dict[str, Any]) -> dict[str, Any]:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or not select.select([sock], [], [], remaining)[0]:
                     break
-                packet, received, _ = _receive(sock)
+                packet, received, _, _ = _receive(sock)
                 reply = packet[(packet[0] & 15) * 4 :]
                 kind, _, _, echoed, number = struct.unpack("!BBHHH", reply[:8])
                 if kind == 0 and echoed == identity and number in sent:
@@ -221,8 +259,41 @@ def pour(request: dict[str, Any]) -> dict[str, Any]:
     return {"congestion_control": name}
 
 
+def flood(request: dict[str, Any]) -> dict[str, Any]:
+    """Send full frames at `rate_bps` for `duration_s`, many a call (UDP_SEGMENT, udp(7)). -> sent."""
+    payload = request["frame_bytes"] - _HEADERS
+    block = bytes(_SEGMENTS * payload)
+    interval = 8 * _SEGMENTS * request["frame_bytes"] / request["rate_bps"]
+    sent = 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_UDP, _UDP_SEGMENT, payload)
+        sock.connect((request["host"], request["port"]))
+        due = time.monotonic()
+        end = due + request["duration_s"]
+        while (now := time.monotonic()) < end:
+            if due > now:
+                time.sleep(due - now)
+            sent += sock.send(block) // payload
+            due = max(due, now - 0.05) + interval
+    return {"sent": sent}
+
+
+def count(_: dict[str, Any]) -> dict[str, Any]:
+    """What this namespace's interfaces have received (proc_pid_net(5), dev). -> frames, bytes, at_ns."""
+    from pathlib import Path  # Slow to import, and of use to few agents.
+
+    rows = [line.partition(":") for line in Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]]
+    received = [numbers.split() for name, _, numbers in rows if name.strip() != "lo"]
+    return {
+        "frames": sum(int(numbers[1]) for numbers in received),
+        "bytes": sum(int(numbers[0]) for numbers in received),
+        "at_ns": time.monotonic_ns(),
+    }
+
+
 _JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    job.__name__: job for job in (listen, collect, saturate, pace, ping, accept, drain, pour)
+    job.__name__: job
+    for job in (listen, collect, tap, inspect, saturate, pace, ping, accept, drain, pour, flood, count)
 }
 
 

@@ -1,0 +1,67 @@
+"""Which links `fedcell bench links` measures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from emulation.link import FRAME_BYTES, AccessLink, LinkSpec
+
+GridSize = Literal["full", "quick"]
+
+_QUEUE_S = 0.2  # The default of an experiment's links.
+_JITTER = 0.1  # Of the delay.
+_AT_MOST = 24
+"""Links in one network: more would only make idle ones stand beside those under test."""
+
+_AXES: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]] = {
+    # Mbit/s, one-way ms, loss
+    "full": ((1, 2, 5, 10, 20, 50, 100), (0, 5, 25, 100), (0, 0.001, 0.01, 0.05)),
+    "quick": ((1, 20, 100), (0, 25), (0, 0.01)),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Links that are in force together, and how they are measured."""
+
+    name: str
+    links: tuple[AccessLink, ...]
+    quick: bool
+    loads: tuple[int, ...] = (0, 2)
+    """Numbers of busy processes beside them, one measurement each."""
+
+
+def parts(size: GridSize) -> list[Part]:
+    """The grid in networks of links of similar delays, sixteen links together, and one fast link."""
+    quick = size == "quick"
+    links = list(_grid(*_AXES[size]))
+    firsts = range(0, len(links), _AT_MOST)
+    found = [
+        Part(f"grid {number} of {len(firsts)}", tuple(links[first : first + _AT_MOST]), quick)
+        for number, first in enumerate(firsts, 1)
+    ]
+    sixteen = [_link(number, 20, 0.005, 0, 0) for number in range(16)]
+    found.append(Part("sixteen", tuple(sixteen), quick, loads=(2,)))
+    clean = LinkSpec(100e6, 0.005, queue_bytes=int(100e6 * 0.025 / 8))
+    found.append(Part("fast", (AccessLink("fast", clean, clean),), quick=False))
+    return found
+
+
+def _grid(
+    rates_mbps: Sequence[float], delays_ms: Sequence[float], losses: Sequence[float]
+) -> Iterator[AccessLink]:
+    """The delay varies slowest, for it decides how long a link's measurement takes."""
+    number = itertools.count()
+    for delay_ms, jitter, loss, rate in itertools.product(delays_ms, (0.0, _JITTER), losses, rates_mbps):
+        if delay_ms or not jitter:  # A tenth of no delay is no jitter.
+            yield _link(next(number), rate, delay_ms * 1e-3, loss, jitter)
+
+
+def _link(number: int, rate_mbps: float, delay_s: float, loss: float, jitter: float) -> AccessLink:
+    rate_bps = rate_mbps * 1e6
+    queue_bytes = max(16 * FRAME_BYTES, int(rate_bps * _QUEUE_S / 8))
+    spec = LinkSpec(rate_bps, delay_s, jitter * delay_s, loss, queue_bytes)
+    return AccessLink(f"x{number}", spec, spec)
