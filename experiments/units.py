@@ -18,23 +18,33 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
 _BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
 _FRACTIONS = {"%": 0.01}
 _PACKETS = {"packets": 1.0, "packet": 1.0}
+_METRES = {"m": 1.0, "km": 1e3}
+_METRES_PER_SECOND = {"m/s": 1.0, "km/h": 1 / 3.6}
+_HERTZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
+_DBM = {"dbm": 1.0}
+_DB = {"db": 1.0}
 
 _QUANTITY = re.compile(r"\s*([-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?)\s*([a-z%/]*)\s*", re.IGNORECASE)
 
 
-def _read(text: object, units: Mapping[str, float], example: str) -> float:
-    """Number times unit. Raises ValueError saying how to write it."""
+def _read(text: object, units: Mapping[str, float], example: str, *, logarithmic: bool = False) -> float:
+    """Number times unit; a logarithmic one may be negative, and its 0 is not nothing.
+
+    Raises ValueError saying how to write it.
+    """
     match = _QUANTITY.fullmatch(str(text))
     if isinstance(text, bool) or match is None:
         raise ValueError(f"'{text}' is not a quantity; write for example {example}")
-    number, unit = float(match[1]), match[2].lower().removesuffix("/s")
-    if not unit and number == 0:
+    number, unit = float(match[1]), match[2].lower()
+    if unit not in units:
+        unit = unit.removesuffix("/s")
+    if not unit and number == 0 and not logarithmic:
         return 0.0
     if not unit:
         raise ValueError(f"'{text}' has no unit; write for example {example}")
     if unit not in units:
         raise ValueError(f"'{match[2]}' is no unit here ({', '.join(units)}); write for example {example}")
-    if number < 0:
+    if number < 0 and not logarithmic:
         raise ValueError(f"'{text}' is negative")
     return number * units[unit]
 
@@ -60,6 +70,31 @@ def fraction(text: object) -> float:
     if value > 1:
         raise ValueError(f"'{text}' is more than 100%")
     return value
+
+
+def distance(text: object) -> float:
+    """`1.5km` -> 1500 m."""
+    return _read(text, _METRES, "500m")
+
+
+def speed(text: object) -> float:
+    """`3km/h` -> 0.8333 m/s."""
+    return _read(text, _METRES_PER_SECOND, "3km/h")
+
+
+def frequency(text: object) -> float:
+    """`3.5GHz` -> 3.5e9 Hz."""
+    return _read(text, _HERTZ, "20MHz")
+
+
+def power(text: object) -> float:
+    """`23dBm` -> 23.0 dBm."""
+    return _read(text, _DBM, "23dBm", logarithmic=True)
+
+
+def decibel(text: object) -> float:
+    """`9dB` -> 9.0 dB."""
+    return _read(text, _DB, "9dB", logarithmic=True)
 
 
 @dataclass(frozen=True)
@@ -89,13 +124,24 @@ def queue(text: object) -> Queue:
 
 
 def _written(unit: str, scale: float = 1.0) -> PlainSerializer:
-    """Back to text that reads as the same value."""
-    return PlainSerializer(lambda value: f"{value * scale:.12g}{unit}", when_used="json")
+    """Back to text that reads as the same value: as many digits as that takes, 12 where they do."""
+
+    def write(value: float) -> str:
+        number = value * scale
+        short = f"{number:.12g}"
+        return f"{short if float(short) / scale == value else repr(number)}{unit}"
+
+    return PlainSerializer(write, when_used="json")
 
 
 Rate = Annotated[float, BeforeValidator(rate), _written("bit")]
 Duration = Annotated[float, BeforeValidator(duration), _written("s")]
 Fraction = Annotated[float, BeforeValidator(fraction), _written("%", 100)]
+Distance = Annotated[float, BeforeValidator(distance), _written("m")]
+Speed = Annotated[float, BeforeValidator(speed), _written("m/s")]
+Frequency = Annotated[float, BeforeValidator(frequency), _written("Hz")]
+Power = Annotated[float, BeforeValidator(power), _written("dBm")]
+Decibel = Annotated[float, BeforeValidator(decibel), _written("dB")]
 QueueLength = Annotated[
     Queue,
     BeforeValidator(queue),

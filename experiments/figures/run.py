@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.figures import bytes as bytes_figure
+from experiments.figures import channel as channel_figure
 from experiments.figures import latency, style
 
 
@@ -25,6 +26,10 @@ def draw_run(run_dir: Path) -> list[Path]:
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
     paths = []
-    for name, figure in (("latency", latency.draw(clients)), ("bytes", bytes_figure.draw(clients))):
+    figures = {"latency": latency.draw(clients), "bytes": bytes_figure.draw(clients)}
+    if (run_dir / "channel.csv").exists():
+        channel, rounds = pd.read_csv(run_dir / "channel.csv"), pd.read_csv(run_dir / "rounds.csv")
+        figures["channel"] = channel_figure.draw(channel, rounds, clients)
+    for name, figure in figures.items():
         paths += style.save(figure, folder / name, valid=valid)
     return paths
