@@ -12,7 +12,7 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -24,7 +24,6 @@ from experiments.config import Experiment
 from experiments.preflight import check_inputs, read_trained_manifest
 
 if TYPE_CHECKING:  # Heavy, and of no use outside the sandbox: imported where a command needs them.
-    from emulation.topology import Network
     from experiments.run import Result
 
 app = typer.Typer(
@@ -93,8 +92,9 @@ def calibrate(
     experiment = _experiment(file, overrides)
     _enter_sandbox()
     from emulation import calibration
+    from experiments.build import build_network
 
-    with _network(experiment) as network:
+    with build_network(experiment) as network:
         checks = calibration.calibrate(network, quick=quick)
         backend = network.backend_name
         violations = network.violations()
@@ -133,9 +133,10 @@ def shell(
     if as_json and not command:
         raise config.ConfigError("--json needs at least one -c LINE")
     _enter_sandbox()
+    from experiments.build import build_network
     from experiments.shell import prompt, run_lines
 
-    with _network(experiment) as network:
+    with build_network(experiment) as network:
         if not command:
             prompt(network)
             return
@@ -169,19 +170,82 @@ def figures(run_dir: RunDir, as_json: AsJson = False) -> None:
         print("\n".join(paths))
 
 
+@app.command()
+def trace(
+    file: Config,
+    overrides: Overrides = None,
+    seconds: Annotated[float, typer.Option(min=1.0, help="How long a trace is before it repeats.")] = 60.0,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the traces go.")] = Path("runs/traces"),
+    as_json: AsJson = False,
+) -> None:
+    """Write the experiment's wireless channel as Mahimahi traces, one a device and direction."""
+    experiment = _experiment(file, overrides)
+    if experiment.network.channel is None:
+        raise config.ConfigError(f"{file}: network.channel is missing: there is nothing to write traces of")
+    from experiments.channel_traces import write_traces
+
+    names = [name for name, _ in experiment.expanded_devices()]
+    paths = [str(path) for path in write_traces(experiment.network.channel, names, seconds, output)]
+    if as_json:
+        _print_json({"traces": paths})
+    else:
+        print("\n".join(paths))
+
+
+bench = typer.Typer(no_args_is_help=True, help="Measure fedcell itself; tables as JSON and Markdown.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command("links")
+def bench_links(
+    grid: Annotated[Literal["full", "quick"], typer.Option(help="quick takes minutes, full hours.")] = "full",
+    backend: Annotated[
+        Literal["auto", "netem", "relay"], typer.Option(help="What links are made by.")
+    ] = "auto",
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the tables go.")] = Path(
+        "runs/bench-links"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Links configured against measured, at rest and beside busy processes. Exit 1 if a gate is missed."""
+    _enter_sandbox()
+    from experiments.bench import links
+
+    result = links.run(grid, backend)
+    written = links.write(result, output)
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        print("\n".join(map(str, written)))
+        passed, missed, untested = map(result.count, ("pass", "miss", "not tested"))
+        print(f"{result.backend}: {passed} checks passed, {missed} missed, {untested} not tested")
+        for violation in result.violations:
+            print(f"INVALID: {violation}")
+    raise typer.Exit(0 if result.valid else 1)
+
+
+@bench.command("dilation")
+def bench_dilation(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where runs and tables go.")] = Path(
+        "runs/bench-dilation"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """The same experiment at dilations of 1, 0.2 and 4. Exit 1 if a latency differs by more than 5 %."""
+    _enter_sandbox()
+    from experiments.bench import dilation
+
+    rows = dilation.run(output)
+    dilation.write(rows, output)
+    if as_json:
+        _print_json(dilation.to_json(rows))
+    else:
+        print(dilation.markdown(rows), end="")
+    raise typer.Exit(0 if dilation.holds(rows) else 1)
+
+
 def _experiment(file: Path, overrides: list[str] | None) -> Experiment:
     return config.load(file, overrides or [])
-
-
-def _network(experiment: Experiment) -> Network:
-    from emulation.topology import Network
-
-    return Network(
-        experiment.links(),
-        backend=experiment.emulation.backend,
-        seed=experiment.seed,
-        congestion_control=experiment.network.congestion_control,
-    )
 
 
 def _enter_sandbox() -> None:

@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from experiments.timeline import Event
+from experiments.timeline import Event, emulated
 
 
 class EventTail:
     """The events that came since the last look, from a folder of growing logs."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, dilation: float) -> None:
+        self._folder, self._dilation = folder, dilation
         self._offsets: dict[Path, int] = {}
 
     def read(self) -> list[Event]:
@@ -34,7 +34,7 @@ class EventTail:
                 log.seek(self._offsets.get(file, 0))
                 whole, newline, _ = log.read().rpartition(b"\n")
             self._offsets[file] = self._offsets.get(file, 0) + len(whole) + len(newline)
-            events += [json.loads(line) for line in whole.splitlines()]
+            events += [emulated(json.loads(line), self._dilation) for line in whole.splitlines()]
         return sorted(events, key=lambda event: event["t"])
 
 
@@ -53,10 +53,10 @@ class _DeviceState:
 class Progress:
     """Shows stages and events of a run. `with Progress(...) as progress: progress.stage("calibrating")`."""
 
-    def __init__(self, name: str, devices: list[str], rounds: int, steps: int) -> None:
+    def __init__(self, name: str, devices: list[str], rounds: int, steps: int, dilation: float = 1.0) -> None:
         self._console = Console(stderr=True)
         self._devices = {device: _DeviceState() for device in devices}
-        self._rounds, self._steps = rounds, steps
+        self._rounds, self._steps, self._dilation = rounds, steps, dilation
         self._name, self._stage, self._round = name, "", 0
         self._started = time.monotonic()
         self._round_started = self._emulated = 0.0
@@ -136,7 +136,7 @@ class Progress:
 
     def _table(self) -> Table:
         now = time.monotonic()
-        running = now - self._round_started if self._stage == "running" else 0.0
+        running = now / self._dilation - self._round_started if self._stage == "running" else 0.0
         title = (
             f"{self._name}: {self._stage or 'starting'}, round {self._round}/{self._rounds}, "
             f"{self._emulated + running:.1f} s emulated, {now - self._started:.1f} s wall"

@@ -18,7 +18,7 @@ _WIRE = ("tx_bytes", "rx_bytes")
 
 def bound_s(payload_bytes: float, link: LinkSpec) -> float:
     """The least time a payload takes: payload * 8 / rate * 1514/1448 + propagation, in seconds."""
-    return payload_bytes * 8 / link.rate_bps * FRAME_BYTES / SEGMENT_BYTES + link.delay_s
+    return link.least_time_s(payload_bytes * FRAME_BYTES / SEGMENT_BYTES) + link.delay_s
 
 
 def clients_table(rounds: Iterable[Round], links: dict[str, AccessLink]) -> pd.DataFrame:
@@ -101,7 +101,7 @@ def rounds_table(rounds: Iterable[Round], clients: pd.DataFrame) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def contradictions(clients: pd.DataFrame, links: dict[str, AccessLink]) -> list[str]:
+def contradictions(clients: pd.DataFrame, links: dict[str, AccessLink], dilation: float = 1.0) -> list[str]:
     """What cannot be: each makes the run invalid, for something was counted or emulated wrongly."""
     found = []
     for row in clients[clients["outcome"] == "finished"].to_dict("records"):
@@ -114,16 +114,16 @@ def contradictions(clients: pd.DataFrame, links: dict[str, AccessLink]) -> list[
                 )
         link = links[row["client"]]
         for phase, way, spec in (("upload", "up", link.up), ("download", "down", link.down)):
-            least = row[f"payload_{way}_bytes"] * 8 / spec.rate_bps
+            least = spec.least_time_s(row[f"payload_{way}_bytes"])
             if not row[f"{phase}_s"] >= least:
                 found.append(
                     f"{where}: {phase} of {row[f'{phase}_s']:.3f} s is faster than the link's {least:.3f} s"
                 )
         if row["overrun_s"]:
-            needed = row["compute_s"] / (row["compute_s"] - row["overrun_s"])
+            needed = dilation * row["compute_s"] / (row["compute_s"] - row["overrun_s"])
             found.append(
                 f"{where}: training took {row['overrun_s']:.2f} s longer than the compute profile; "
-                f"a profile {needed:.2f} x slower would fit this machine"
+                f"dilation={math.ceil(needed * 100 - 1e-6) / 100:g} would fit this machine"
             )
     return found
 

@@ -1,7 +1,7 @@
 """From the event logs of all processes to what each device did in each round, and when.
 
-All times are CLOCK_MONOTONIC seconds. The phases of one round and client, each from an event of one
-process to an event of another:
+All times are emulated seconds: CLOCK_MONOTONIC divided by the run's dilation. The phases of one round and
+client, each from an event of one process to an event of another:
 
     download   server pushes the first byte .. client has decoded the last
     gate       .. a core is free to train on (0 on a device of its own)
@@ -34,6 +34,9 @@ _BOUNDS = {
     "wait": ("upload_received", "aggregate_start"),
     "aggregate": ("aggregate_start", "round_end"),
 }
+
+# What an event holds in seconds of the clock; seconds of processor time stay as they are.
+_TIMES = ("t", "overrun_s")
 
 # A retried upload starts once: its first byte is what counts. Everything else ends with its last event.
 _FIRST_COUNTS = ("download_start", "upload_start")
@@ -81,13 +84,18 @@ class Round:
         return None if self.end is None else self.end - self.start
 
 
-def read_events(folder: Path) -> list[Event]:
+def emulated(event: Event, dilation: float) -> Event:
+    """An event as logged, in real seconds, with its times in emulated ones."""
+    return event | {key: event[key] / dilation for key in _TIMES if event.get(key) is not None}
+
+
+def read_events(folder: Path, dilation: float = 1.0) -> list[Event]:
     """All processes' events in order of time; a last line cut off by a kill is left out."""
     events: list[Event] = []
     for file in sorted(folder.glob("*.jsonl")):
         for line in file.read_text().splitlines():
             try:
-                events.append(json.loads(line))
+                events.append(emulated(json.loads(line), dilation))
             except json.JSONDecodeError:
                 continue
     return sorted(events, key=lambda event: event["t"])

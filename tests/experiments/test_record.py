@@ -96,12 +96,12 @@ def test_an_upload_faster_than_its_link_is_a_contradiction() -> None:
     assert "upload of 0.350 s is faster than the link's 0.400 s" in record.contradictions(clients, LINKS)[0]
 
 
-def test_work_that_outlasts_its_profile_says_which_profile_would_fit() -> None:
+def test_work_that_outlasts_its_profile_says_which_dilation_would_fit() -> None:
     events = one_round()
     events[5]["overrun_s"] = 0.2
     _, clients = tables(events)
     (reason,) = record.contradictions(clients, LINKS)
-    assert "0.20 s longer than the compute profile" in reason and "1.50 x slower" in reason
+    assert "0.20 s longer than the compute profile" in reason and "dilation=1.5 would fit" in reason
 
 
 def test_a_device_lost_during_its_upload_keeps_its_row_and_its_bytes() -> None:
