@@ -15,17 +15,18 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from client.diffusion import data, emoji
 from client.diffusion.architecture import build_scheduler, build_text_encoder, build_unet
 from client.diffusion.base import to_model, tokenize
+from client.diffusion.looks import LOOKS, redraw
 from client.diffusion.workers import Team, Training
 
 BATCH = 24
 """Images a process and step."""
 
-VARIANTS = 8
-"""Shifted and scaled copies of every drawing that a process encodes once, the plain one among them."""
+SHIFTED_COPIES = 3
+"""Shifted and scaled copies of every plain drawing that a process encodes once."""
 
-PLAIN = 0.8
-"""Share of the plain drawing among the copies: at the noisiest steps the best answer to a caption is the
-mean of its copies, and many shifted ones make that a blur."""
+SHIFTED, LOOK = 0.1, 0.25
+"""Shares of the shifted copies and of the other looks; the rest is plain drawings. At the noisiest steps
+the best answer to a caption is the mean of its copies, and many shifted ones make that a blur."""
 
 _GAMMA = 5.0
 
@@ -72,8 +73,7 @@ def train_unet(
     torch.manual_seed(seed)
     denoiser = Denoiser(build_unet(), build_text_encoder(tokenizer), build_scheduler())
     examples = data.Examples.join([data.training_emoji(data.BASE_STYLE), data.training_emoji(emoji.EXTRA)])
-    means, spreads = _encode_variants(vae, examples, np.random.default_rng([seed, team.rank]))
-    captions = _Captions(tokenizer, examples)
+    sheets = _Sheets(vae, tokenizer, examples, np.random.default_rng([seed, team.rank]))
     check = _Validation(vae, tokenizer)
     training = Training(
         team,
@@ -94,16 +94,13 @@ def train_unet(
 
     progress, report, next_snapshot = training.elapsed / (60 * minutes), 0.0, training.elapsed + 240
     while progress < 1:
-        which = random.integers(len(examples), size=BATCH)
-        variant = random.integers(len(means), size=BATCH) * (random.random(BATCH) >= PLAIN)
-        chosen = (torch.from_numpy(variant), torch.from_numpy(which))
-        latents = means[chosen].float() + spreads[chosen].float() * torch.randn(BATCH, *means.shape[2:])
+        latents, ids = sheets.draw(random)
         # One timestep from each of BATCH equally likely parts of 0..999: less variance than independent
         # ones. Their density grows with t: below 500 the caption hardly changes the loss, so half of a
         # uniform draw would teach no content.
         strata = np.sqrt((np.arange(BATCH) + random.random(BATCH)) / BATCH)
         steps = torch.from_numpy(random.permutation((strata * 1000).astype(np.int64)))
-        loss = denoiser.loss(latents, captions.draw(which, random), torch.randn_like(latents), steps)
+        loss = denoiser.loss(latents, ids, torch.randn_like(latents), steps)
         progress = training.step(loss)
         if team.leads and training.elapsed >= report:
             print(f"unet {progress:6.1%} step {training.steps} loss {loss.item():.4f}", flush=True)
@@ -117,29 +114,51 @@ def train_unet(
         training.averaged(finish)
 
 
-class _Captions:
-    """Token ids as training sees them: mostly the caption, sometimes less, sometimes another style word."""
+class _Sheets:
+    """Every drawing training sees, encoded once: plain, shifted and in the other looks, with its captions."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, examples: data.Examples) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        tokenizer: CLIPTokenizer,
+        examples: data.Examples,
+        random: np.random.Generator,
+    ) -> None:
         self._names = [name.replace("-", " ") for name in examples.names]
-        self._words = sorted({word for name in self._names for word in name.split()})
+        self._tokenizer = tokenizer
+        plain = to_model(torch.from_numpy(examples.images))
+        shifted = [_transform(plain, random) for _ in range(SHIFTED_COPIES)]
+        looks = [to_model(torch.from_numpy(redraw(examples.images, word))) for word in LOOKS]
+        copies = [_encode(vae, images) for images in (plain, *shifted, *looks)]
+        self._means = torch.stack([means for means, _ in copies])
+        self._spreads = torch.stack([spreads for _, spreads in copies])
+        self._words = [data.BASE_STYLE] * (1 + SHIFTED_COPIES) + list(LOOKS)
+        self._shares = np.array(
+            [1 - SHIFTED - LOOK]
+            + [SHIFTED / SHIFTED_COPIES] * SHIFTED_COPIES
+            + [LOOK / len(LOOKS)] * len(LOOKS)
+        )
 
-    def draw(self, which: np.ndarray, random: np.random.Generator) -> torch.Tensor:
-        """Token ids [N, 16] for these examples."""
-        captions = []
-        for index in which:
-            name, chance = self._names[index], random.random()
-            if chance < 0.10:
-                captions.append("")  # for classifier-free guidance
-            elif chance < 0.20:
-                captions.append(name)
-            elif chance < 0.30:
-                # So that a style word it has never seen changes little, and does not spoil the drawing.
-                captions.append(f"{name}, {self._words[random.integers(len(self._words))]} style")
-            else:
-                captions.append(f"{name}, {data.BASE_STYLE} style")
-        return tokenize(self._tokenizer, captions)
+    def draw(self, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch: latents [BATCH, 16, 8, 8], sampled from the posterior, and token ids [BATCH, 16]."""
+        copy = random.choice(len(self._shares), size=BATCH, p=self._shares)
+        which = random.integers(len(self._names), size=BATCH)
+        chosen = (torch.from_numpy(copy), torch.from_numpy(which))
+        means, spreads = self._means[chosen].float(), self._spreads[chosen].float()
+        captions = [
+            self._caption(self._names[index], self._words[look], random)
+            for index, look in zip(which, copy, strict=True)
+        ]
+        return means + spreads * torch.randn_like(means), tokenize(self._tokenizer, captions)
+
+    @staticmethod
+    def _caption(name: str, word: str, random: np.random.Generator) -> str:
+        chance = random.random()
+        if chance < 0.10:
+            return ""  # for classifier-free guidance
+        if chance < 0.15 and word == data.BASE_STYLE:
+            return name
+        return f"{name}, {word} style"
 
 
 class _Validation:
@@ -164,18 +183,12 @@ class _Validation:
 
 
 @torch.no_grad()
-def _encode_variants(
-    vae: AutoencoderKL, examples: data.Examples, random: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Posterior means and deviations, float16 [VARIANTS, N, 16, 8, 8] each."""
-    images = to_model(torch.from_numpy(examples.images))
-    means, spreads = [], []
-    for variant in range(VARIANTS):
-        batch = images if variant == 0 else _transform(images, random)
-        posteriors = [vae.encode(chunk).latent_dist for chunk in torch.split(batch, 64)]
-        means.append(torch.cat([posterior.mean for posterior in posteriors]).half())
-        spreads.append(torch.cat([posterior.std for posterior in posteriors]).half())
-    return torch.stack(means), torch.stack(spreads)
+def _encode(vae: AutoencoderKL, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Posterior means and deviations, float16 [N, 16, 8, 8] each."""
+    posteriors = [vae.encode(chunk).latent_dist for chunk in torch.split(images, 64)]
+    means = torch.cat([posterior.mean for posterior in posteriors])
+    spreads = torch.cat([posterior.std for posterior in posteriors])
+    return means.half(), spreads.half()
 
 
 def _transform(images: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
