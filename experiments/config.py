@@ -42,6 +42,9 @@ class Training(Section):
     steps: int = Field(20, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
+    min_snr_gamma: float | None = Field(None, gt=0)
+    """Weights the loss by min(SNR, gamma) (arXiv 2303.09556), so that the noisiest steps, which decide what
+    is drawn rather than how, count little; None: every step counts alike."""
 
 
 class Compute(Section):

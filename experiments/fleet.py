@@ -133,6 +133,7 @@ class Fleet:
             "target_modules": self._experiment.adapter.target_modules,
             "batch_size": training.batch_size,
             "learning_rate": training.learning_rate,
+            "min_snr_gamma": training.min_snr_gamma,
         }
 
     def _start_server(self, initial: Path) -> subprocess.Popen[bytes]:
