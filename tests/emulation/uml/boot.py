@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent.parent.parent))
+_REPOSITORY = HERE.parent.parent.parent
+sys.path.insert(0, str(_REPOSITORY))
 
 from emulation import sandbox  # noqa: E402  (this file runs as a script, too)
 
@@ -25,7 +26,7 @@ _LAUNCH = """
 mount -t tmpfs -o size=$memory,mode=700 tmpfs "$scratch/memory" || exit
 export TMPDIR="$scratch/memory" LD_PRELOAD="$scratch/xstate.so"
 exec nice -n -20 $kernel rootfstype=hostfs rootflags=/ ro mem=$memory init=$init scratch="$scratch" \
-    uml_dir="$scratch" con=null con0=null,fd:1 </dev/null
+    repository="$repository" uml_dir="$scratch" con=null con0=null,fd:1 </dev/null
 """
 
 
@@ -49,7 +50,8 @@ def run(argv: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
         environment = {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
         words = ["exec", "env", *(f"{key}={value}" for key, value in environment.items()), *argv]
         (folder / "command").write_text(f"cd {shlex.quote(str(Path.cwd()))} && {shlex.join(words)}\n")
-        settings = {"scratch": name, "memory": _MEMORY, "kernel": str(KERNEL), "init": str(HERE / "init.sh")}
+        settings = {"scratch": name, "memory": _MEMORY, "kernel": str(KERNEL)}
+        settings |= {"init": str(HERE / "init.sh"), "repository": str(_REPOSITORY)}
         with (folder / "console").open("w") as console:
             try:
                 subprocess.run(

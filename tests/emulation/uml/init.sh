@@ -1,5 +1,5 @@
 #!/bin/sh
-# PID 1 of the guest: mounts, modules, one command, off. `scratch` comes from the kernel's command line.
+# PID 1 of the guest: mounts, modules, one command, off. The kernel's command line sets `scratch`, `repository`.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -9,6 +9,9 @@ for directory in /dev/shm /run /tmp; do mount -t tmpfs tmpfs $directory; done
 # The root is the host's, read-only; of the host's files only the scratch directory can be written to.
 mkdir -p "$scratch"
 mount -t hostfs scratch "$scratch" -o "$scratch"
+# The repository may lie in one of the directories that are empty now.
+mkdir -p "$repository"
+mount -t hostfs repository "$repository" -o ro,"$repository"
 
 mkdir -p /run/modules/lib
 ln -s /usr/lib/uml/modules /run/modules/lib/modules
