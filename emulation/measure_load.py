@@ -41,13 +41,30 @@ def _why_no_queue(spec: LinkSpec) -> str:
 
 
 def queue(bench: Bench, way: Way) -> Named:
-    """What a full queue adds to the round trip of a ping through a saturated link, or what CoDel leaves."""
+    """What a full queue adds to the round trip of a ping through a saturated link, or what CoDel leaves.
+
+    A miss is measured once more: a flood that was held up leaves the queue short.
+    """
     spec = way.spec
     configured = 8 * expected.queue_bytes(spec) / spec.rate_bps
-    codel = spec.aqm == "codel"
     if why := _why_no_queue(spec):
         yield "queue", not_tested(configured, why)
         return
+    for _ in range(2):
+        waits, count = _waits_s(bench, way)
+        if len(waits) < 5:
+            verdict = nothing_measured(configured, f"{len(waits)} of {count} pings got through")
+        else:
+            verdict = (gates.standing_delay if spec.aqm == "codel" else gates.queue)(waits, spec)
+        if verdict.passed:
+            break
+    yield "queue", verdict
+
+
+def _waits_s(bench: Bench, way: Way) -> tuple[list[float], int]:
+    """How long pings waited in the full queue, and how many were sent."""
+    spec, codel = way.spec, way.spec.aqm == "codel"
+    configured = 8 * expected.queue_bytes(spec) / spec.rate_bps
     at_rest = sum(s.delay_s + s.frame_time_s(PING_BYTES) for s in bench.specs)
     # The flood's own way has both agents taken; the other way's agents sit on the same two hosts.
     opposite, duration_s = bench.opposite(way), _queue_s(spec)
@@ -67,11 +84,7 @@ def queue(bench: Bench, way: Way) -> Named:
     way.sender.end()
     way.receiver.hurry()
     way.receiver.end()
-    waits = [rtt - at_rest for rtt in answer["rtts_s"]]
-    if len(waits) < 5:
-        yield "queue", nothing_measured(configured, f"{len(waits)} of {count} pings got through")
-    else:
-        yield "queue", (gates.standing_delay if codel else gates.queue)(waits, spec)
+    return [rtt - at_rest for rtt in answer["rtts_s"]], count
 
 
 def _clean(spec: LinkSpec) -> bool:

@@ -193,6 +193,7 @@ class Fleet:
                 in_rounds = in_rounds or event["event"] == "round_start"
                 if event["event"] == "round_end":
                     counters = self._record_links(event["round"], counters)
+                    self._record_drained(event["round"])
             self._record_exits(during_rounds=in_rounds and not ended)
             failed = {name: status for name, status in self._exited.items() if status != 0}
             if failed and not in_rounds:
@@ -216,6 +217,15 @@ class Fleet:
                 self._events.write(
                     "client_exit", client=name, status=status, during_rounds=during_rounds, **counted
                 )
+
+    def _record_drained(self, number: int) -> None:
+        """What the interfaces of devices that are gone had carried by the end of a round.
+
+        A kernel goes on sending what a process had handed over when it died.
+        """
+        for name in self._exited:
+            counted = asdict(read_counters(Path(f"/proc/{self._network.pid(name)}/net")))
+            self._events.write("client_drained", client=name, round=number, **counted)
 
     def _record_links(
         self, number: int, before: Mapping[Direction, LinkCounters]

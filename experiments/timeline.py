@@ -129,6 +129,9 @@ def build(events: Iterable[Event]) -> list[Round]:
             open_round = None
         if kind == "client_exit" and open_round and client in open_round.clients:
             open_round.clients[client].exit = event
+        if kind == "client_drained" and current and client in current.clients:
+            ended = current.clients[client]
+            ended.exit = ended.exit and event | {"status": ended.exit["status"]}
         if "tx_bytes" in event:
             # In the device's own order: the reply to its last upload may come after the next round began.
             reads = current or (open_round if kind == "client_exit" else None)

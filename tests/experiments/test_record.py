@@ -119,6 +119,17 @@ def test_a_device_lost_during_its_upload_keeps_its_row_and_its_bytes() -> None:
     assert rounds.iloc[0]["clients_finished"] == 0
 
 
+def test_what_a_kernel_sends_after_its_process_died_is_counted() -> None:
+    events = [e for e in one_round() if e["event"] not in ("upload_received", "upload_end")]
+    events[-1]["outcomes"] = {"dev0": "lost"}
+    exit_ = event(2.5, "runner", "client_exit", client="dev0", status=-9, **counters(25_500, 106_000))
+    drained = event(9.0, "runner", "client_drained", client="dev0", round=1, **counters(29_500, 106_200))
+    _, clients = tables(sorted([*events, exit_, drained], key=lambda e: e["t"]))
+    row = clients.iloc[0]
+    assert row["wire_up_bytes"] == 23_000 + 300 + 4_000 + 200
+    assert row["exit_status"] == -9
+
+
 def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path) -> None:
     whole = json.dumps(event(1.0, "dev0", "connected"))
     (tmp_path / "dev0.jsonl").write_text(whole + "\n" + whole[:20])
