@@ -30,18 +30,11 @@
 #define QUANTILE_STEP_NS 1000.0
 #define RARELY 0.006            /* the share of wake-ups that may make frames later than is tolerated: */
 #define TOLERATED_NS 60000.0    /* 60 us, or 3 % of a frame's time; relay.py's limits are 100 us and 5 %, for 1 % */
-#define HELD_UP_NS 100000       /* awake, and not running for that long: the machine's doing */
 #define BATCH 8         /* frames read from one TAP, or sent to any, before the others get their turn */
 #define MAX_FRAME 1518  /* 1500 of payload, 14 of header, 4 of VLAN tag; longer means an offload is on */
 #define POOL_AT_START 40000.0 /* buffers at most, 60 MB; the rest as it is needed */
 #define TAG_CONTROL UINT32_MAX
 #define TAG_TIMER (UINT32_MAX - 1)
-
-/* How the machine treats the relay, for who asks why it was late. */
-typedef struct {
-    uint64_t wakes, late_wakes, wake_max_ns;   /* by the timer, and more than HELD_UP_NS after its time */
-    uint64_t holdups, holdup_ns, holdup_max_ns; /* between two looks at the clock while awake */
-} machine_t;
 
 /* What is asked on the control socket: a path's counters; the machine's; a change, which has no answer. */
 typedef struct {
@@ -152,14 +145,20 @@ static int64_t send_due(relay_t *relay) {
         int64_t due = relay->heap.due[number], now = look(relay);
         if (due > now || sent >= BATCH) return due;
         server_t *server = &relay->servers[number];
+        bool piled = false;
         server_advance(server, now);
         for (size_t i = 0; i < server->size; i++) {
             ring_t *line = &server->paths[i].air.line;
             if (ring_empty(line) || ring_head(line)->at > now) continue;
             if (sent++) now = look(relay);
-            release(server->paths[i].owner, (uint64_t)(now - ring_head(line)->at));
+            int64_t at = ring_head(line)->at;
+            release(server->paths[i].owner, (uint64_t)(now - at));
+            piled = piled || (!ring_empty(line) && ring_head(line)->at == at);
         }
-        reschedule(relay, number);
+        if (piled) /* the rest of what jitter has piled up on one instant lets the others' frames go first */
+            heap_set(&relay->heap, number, now);
+        else
+            reschedule(relay, number);
     }
 }
 

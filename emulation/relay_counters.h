@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#define HELD_UP_NS 100000 /* awake, and not running for that long: the machine's doing */
 #define SUB_BITS 4 /* 16 bins an octave, so a quantile is known to 1/16 */
 #define BINS 528   /* up to 2^36 ns, more than a minute */
 
@@ -28,5 +29,11 @@ static inline void count_lateness(counters_t *count, uint64_t late) {
     count->lateness[bin_of(late)]++;
     if (late > count->lateness_max_ns) count->lateness_max_ns = late;
 }
+
+/* How the machine treats the relay, for who asks why it was late. */
+typedef struct {
+    uint64_t wakes, late_wakes, wake_max_ns;   /* by the timer, and more than HELD_UP_NS after its time */
+    uint64_t holdups, holdup_ns, holdup_max_ns; /* between two looks at the clock while awake */
+} machine_t;
 
 #endif
