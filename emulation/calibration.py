@@ -22,8 +22,8 @@ from emulation.agents import Agent, Way
 from emulation.link import AccessLink, LinkSpec
 from emulation.measure import Bench, Stage
 
-_FRAMES_PER_S = 32_000.0
-"""What all probes at a time may send: two busy cores carry it without disturbing one another."""
+FRAMES_PER_S = 60_000.0
+"""What all probes at a time may send: two busy cores carry it, and sixteen links of 20 Mbit/s both ways."""
 _LINKS_AT_ONCE = 24  # Four agents each.
 _WORTH_SAYING_S = 120.0
 
@@ -71,7 +71,7 @@ def calibrate(network: Measurable, *, quick: bool) -> list[Check]:
     duration_s = estimate_s(links, quick=quick)
     if duration_s > _WORTH_SAYING_S:
         print(f"calibration: about {duration_s / 60:.0f} min", file=sys.stderr, flush=True)
-    budget, checks = _Budget(_FRAMES_PER_S), {link.device: list[Check]() for link in links}
+    budget, checks = _Budget(FRAMES_PER_S), {link.device: list[Check]() for link in links}
     for batch in _batches(links):
         with ThreadPoolExecutor(len(batch)) as pool:
             benches = list(pool.map(lambda link: _bench(network, link, quick), batch))
@@ -96,7 +96,7 @@ def estimate_s(links: Sequence[AccessLink], *, quick: bool) -> float:
         for stage in QUICK if quick else FULL:
             alone_s = [sum(stage.seconds(bench) + 1 for bench in group) for group in _together(benches)]
             work = sum(stage.seconds(bench) * stage.frames_per_s(bench) for bench in benches)
-            total_s += max(*alone_s, work / _FRAMES_PER_S, 0.0)
+            total_s += max(*alone_s, work / FRAMES_PER_S, 0.0)
     return total_s
 
 

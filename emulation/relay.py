@@ -25,6 +25,7 @@ from pathlib import Path
 
 from emulation import relay_parameters
 from emulation.backend import Direction, LinkCounters, LinkEnds
+from emulation.hypervisor import stolen_s
 from emulation.link import AccessLink, LinkChange, LinkError, LinkSpec
 from emulation.sandbox import die_with_parent
 
@@ -133,7 +134,7 @@ class Relay:
             for end in ends
             if end.link.air is not None and end.link.air.scheduler == "fixed"
         }
-        self._missed_before, self._stolen_before = self._missed(), _stolen_s()
+        self._missed_before, self._stolen_before = self._missed(), stolen_s()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(_ANSWER_S)
         self._control = ours
@@ -254,7 +255,7 @@ class Relay:
             f"held it up {holdups} times while it ran, {held_ns * 1e-6:.0f} ms in all",
         ]
         words.append(f"let it wait {1e3 * (self._waited_s() - self._waited_before):.0f} ms for a processor")
-        words.append(f"and lost {1e3 * (_stolen_s() - self._stolen_before):.0f} ms to its hypervisor")
+        words.append(f"and lost {1e3 * (stolen_s() - self._stolen_before):.0f} ms to its hypervisor")
         return ", ".join(word for word in words if word)
 
     def _waited_s(self) -> float:
@@ -302,11 +303,6 @@ def _unpack(answer: bytes) -> LinkCounters:
         lateness_p99_s=min(_quantile_ns(bins, 0.99), latest) * 1e-9,
         lateness_max_s=latest * 1e-9,
     )
-
-
-def _stolen_s() -> float:
-    """Processor time that the hypervisor gave to others while this machine wanted it, since it started."""
-    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def _quantile_ns(bins: Sequence[int], q: float) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from emulation.link import FRAME_BYTES, AccessLink, LinkSpec
+from experiments.bench.loads import BUSY, IDLE, TRAINING, Load
 
 GridSize = Literal["full", "quick"]
 
@@ -30,8 +31,8 @@ class Part:
     name: str
     links: tuple[AccessLink, ...]
     quick: bool
-    loads: tuple[int, ...] = (0, 2)
-    """Numbers of busy processes beside them, one measurement each."""
+    loads: tuple[Load, ...] = (IDLE, BUSY)
+    """What computes beside them, one measurement each."""
 
 
 def parts(size: GridSize) -> list[Part]:
@@ -44,7 +45,7 @@ def parts(size: GridSize) -> list[Part]:
         for number, first in enumerate(firsts, 1)
     ]
     sixteen = [_link(number, 20, 0.005, 0, 0) for number in range(16)]
-    found.append(Part("sixteen", tuple(sixteen), quick, loads=(2,)))
+    found.append(Part("sixteen", tuple(sixteen), quick, loads=(TRAINING,)))
     clean = LinkSpec(100e6, 0.005, queue_bytes=int(100e6 * 0.025 / 8))
     found.append(Part("fast", (AccessLink("fast", clean, clean),), quick=False))
     return found

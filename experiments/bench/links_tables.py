@@ -9,7 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from emulation.calibration import FRAMES_PER_S
 from emulation.expected import Z
+from experiments.bench.loads import IDLE, LOADS
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,6 @@ METRICS = (
     Metric("queue", "delay of a full queue, 8Q/R", "±5 % and a frame's time", "%"),
     Metric("goodput", "TCP goodput, of R·1448/1514", "−3/+1 %", "%"),
 )
-_LOADS = (("idle", "idle"), ("2 busy", "2 busy processes"))
 
 
 def markdown(document: dict[str, Any], table: pd.DataFrame) -> str:
@@ -66,8 +67,9 @@ def _head(document: dict[str, Any]) -> str:
         f"and {document['not_tested']} could not be made on their link. {verdict}",
         "",
         "Links are measured from their ends by code that shares nothing with the backend, several at a time, "
-        f"up to 32,000 frames/s together. {_load(document)}A gate is widened by the sampling error of its "
-        "sample only (99 %); where jitter widens it, the links with jitter have a table of their own. "
+        f"up to {FRAMES_PER_S:,.0f} frames/s together. {_load(document)}{_repeated(document)}"
+        "A gate is widened by the sampling error of its sample only (99 %); where jitter widens it, "
+        "links with jitter have a table of their own. "
         "*Of its gate* is the deviation that comes nearest to its gate, as a share of it.",
         "",
         f"Flooded at 4 Gbit/s in all, the backend carried **{document['frames_per_s']:,.0f} full frames/s** "
@@ -77,19 +79,29 @@ def _head(document: dict[str, Any]) -> str:
 
 
 def _load(document: dict[str, Any]) -> str:
-    cores = document["hogs_cpu"]
+    cores = document["load_cpu"]
     if cores is None:
         return ""
-    return f"Under load, two processes compute beside them at nice 0 (and got {cores:.2f} cores). "
+    return (
+        "Under load, two processes compute beside them at nice 0, LoRA trainings beside the sixteen links "
+        f"(and got {cores:.2f} cores). "
+    )
+
+
+def _repeated(document: dict[str, Any]) -> str:
+    repeated = document["repeated"]
+    if not repeated:
+        return ""
+    return f"Thrown away and measured again, as a hypervisor had the processors: {'; '.join(repeated)}. "
 
 
 def _summary(table: pd.DataFrame) -> str:
     rows = []
     for metric, part in _groups(table):
-        for load, load_title in _LOADS:
-            some = part[part["load"] == load]
+        for load in LOADS:
+            some = part[part["load"] == load.name]
             if len(some):
-                rows.append([metric.title, metric.gate, load_title, *_numbers(some, metric)])
+                rows.append([metric.title, metric.gate, load.title, *_numbers(some, metric)])
     head = ["metric", "gate", "load", "median", "worst", "of its gate", "checks", "misses", "not tested"]
     return "## All links\n\n" + _table(head, rows)
 
@@ -103,8 +115,8 @@ def _by_rate(table: pd.DataFrame) -> Iterable[str]:
         for rate in sorted(part["rate_bps"].unique()):
             at_rate = part[part["rate_bps"] == rate]
             cells: list[str] = []
-            for load, _ in _LOADS:
-                some = _judged(at_rate[at_rate["load"] == load])
+            idle = at_rate["load"] == IDLE.name
+            for some in (_judged(at_rate[idle]), _judged(at_rate[~idle])):
                 cells += (
                     [*_median_and_worst(some, metric), str(len(some)), _missed(some)]
                     if len(some)

@@ -6,9 +6,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.bench.links_tables import METRICS
+from experiments.bench.loads import BUSY, IDLE, TRAINING
 from experiments.figures import style
 
-_LOADS = {"idle": ("o", style.BLUE, 0.94, "idle"), "2 busy": ("^", style.ORANGE, 1.06, "2 busy processes")}
+_LOOKS = {
+    IDLE: ("o", style.BLUE, 0.9),
+    BUSY: ("^", style.ORANGE, 1.0),
+    TRAINING: ("s", style.GREEN, 1.1),
+}
+"""Marker, colour, and how far beside its rate a point stands."""
 _PANELS = ("rate", "rtt", "delay", "loss", "jitter", "gap", "queue", "goodput")
 _COLUMNS, _FARTHEST = 4, 2.0
 
@@ -27,8 +33,8 @@ def draw(table: pd.DataFrame) -> Figure:
     far = min(_FARTHEST, max(1.15, 1.1 * float(judged["of_gate"].abs().max() or 0)))
     for axes, metric in zip(grid.flat, shown, strict=False):
         rows = judged[judged["metric"] == metric.name]
-        for load, (marker, colour, beside, _) in _LOADS.items():
-            some = rows[rows["load"] == load]
+        for load, (marker, colour, beside) in _LOOKS.items():
+            some = rows[rows["load"] == load.name]
             axes.plot(
                 some["rate_bps"] / 1e6 * beside,
                 some["of_gate"].clip(-0.97 * far, 0.97 * far),
@@ -53,8 +59,9 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[0][0].minorticks_off()
     figure.supxlabel("configured rate (Mbit/s)", fontsize=9)
     figure.supylabel("deviation / gate", fontsize=9)
-    for marker, colour, _, label in _LOADS.values():
-        grid[0][0].plot([], [], marker, color=colour, label=label)
+    for load, (marker, colour, _) in _LOOKS.items():
+        if (table["load"] == load.name).any():
+            grid[0][0].plot([], [], marker, color=colour, label=load.title)
     grid[0][0].plot([], [], color=style.VERMILION, label="gate")
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return figure

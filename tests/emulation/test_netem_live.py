@@ -97,14 +97,16 @@ _FEATURES = """
         backend.change(("plain", "up"), LinkChange(up=True, loss=0.0))
         time.sleep(0.6)
         seen["released"] = dataclasses.asdict(network.counters()["plain", "up"])
-        down = 0
-        for _ in range(25):
+        code = [sys.executable, "-Sc", SENDER, network.ip("server"), "800", "100", "0.01"]
+        sending = subprocess.Popen(["mnexec", "-a", str(network.pid("gaps")), *code])
+        held = []
+        while sending.poll() is None:
             show = ["tc", "-s", "-j", "qdisc", "show", "dev", "up5-queue"]
             shown = json.loads(subprocess.run(show, capture_output=True).stdout)
-            (plug,) = [one for one in shown if one["kind"] == "plug"]
-            down += plug["qlen"] > 0
-            seen["gaps"] = send(network, "gaps", 2, full, 0.01)
-        seen["down"] = down
+            held += [one["qlen"] > 0 for one in shown if one["kind"] == "plug"]
+        seen["held back"] = sum(held) / len(held)
+        time.sleep(2)  # The last outage may hold what was sent last.
+        seen["gaps"] = dataclasses.asdict(network.counters()["gaps", "up"])
     seen["left"] = [line.split()[1] for line in subprocess.run(
         ["ip", "-o", "link"], capture_output=True, text=True).stdout.splitlines()]
     print(json.dumps(seen))
@@ -157,8 +159,11 @@ def test_a_link_that_is_down_keeps_its_queue_through_a_change(seen: dict[str, An
 
 
 def test_outages_hold_frames_and_lose_none(seen: dict[str, Any]) -> None:
-    assert 1 <= seen["down"] <= 20
-    assert seen["gaps"]["drops_queue"] == seen["gaps"]["drops_loss"] == 0
+    """A third of the time, in a dozen outages; what came meanwhile waits in the plug."""
+    assert 0.08 < seen["held back"] < 0.7
+    gaps = seen["gaps"]
+    assert gaps["drops_queue"] == gaps["drops_loss"] == 0
+    assert gaps["delivered_frames"] == gaps["offered_frames"] >= 800
 
 
 def test_calibration_misses_a_delay_line_that_was_cut_short(kernel: list[str]) -> None:

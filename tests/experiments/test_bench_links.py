@@ -14,6 +14,7 @@ from emulation.link import AccessLink, LinkSpec
 from experiments import cli
 from experiments.bench import grid, links, links_tables
 from experiments.bench.links import LinksBench
+from experiments.bench.loads import BUSY, IDLE, TRAINING
 from tests.emulation.sandboxed import report
 
 SPEC = LinkSpec(10e6, 0.02)
@@ -27,9 +28,9 @@ def check(
 
 
 def bench_of(*checks: Check) -> LinksBench:
-    bench = LinksBench("relay", "quick", frames_per_s=160_000.0, hogs_cpu=1.5)
-    for hogs in (0, 2):
-        bench.rows += links.rows(checks, LINKS, "grid 1 of 1", hogs)
+    bench = LinksBench("relay", "quick", frames_per_s=160_000.0, load_cpu=1.5)
+    for load in (IDLE, BUSY):
+        bench.rows += links.rows(checks, LINKS, "grid 1 of 1", load)
     return bench
 
 
@@ -48,7 +49,7 @@ def test_the_full_grid_is_every_combination_once_and_fits_into_networks() -> Non
     for part in parts:
         assert len({link.device for link in part.links}) == len(part.links) <= 24
     (sixteen,) = (part for part in parts if part.name == "sixteen")
-    assert [link.down.rate_bps for link in sixteen.links] == [20e6] * 16 and 0 not in sixteen.loads
+    assert [link.down.rate_bps for link in sixteen.links] == [20e6] * 16 and sixteen.loads == (TRAINING,)
 
 
 def test_the_quick_grid_takes_about_three_minutes() -> None:
@@ -58,7 +59,7 @@ def test_the_quick_grid_takes_about_three_minutes() -> None:
 
 def test_deviations_are_shares_times_or_what_was_measured_and_know_their_gate() -> None:
     gap = check("gap", 0.0, 0.02, True, bounds=(0.0, 0.05))
-    found = {row["metric"]: row for row in links.rows([RATE, RTT, LOSS, MISS, gap], LINKS, "p", 0)}
+    found = {row["metric"]: row for row in links.rows([RATE, RTT, LOSS, MISS, gap], LINKS, "p", IDLE)}
     assert found["rate"]["deviation"] == pytest.approx(0.005)
     assert found["rate"]["of_gate"] == pytest.approx(0.5)
     assert found["rtt"]["deviation"] == pytest.approx(0.0003)
@@ -97,9 +98,10 @@ def test_a_bench_of_two_links_measures_them_and_writes_its_tables(tmp_path: Path
         f"""
         from pathlib import Path
         from experiments.bench import grid, links
+        from experiments.bench.loads import BUSY, IDLE
         spec, slow = LinkSpec(10e6, 0.005), LinkSpec(2e6, 0.01, loss=0.05)
         two = (AccessLink("x0", spec, spec), AccessLink("x1", slow, slow))
-        grid.parts = lambda size: [grid.Part("two", two, quick=True, loads=(0, 1))]
+        grid.parts = lambda size: [grid.Part("two", two, quick=True, loads=(IDLE, BUSY))]
         bench = links.run("quick", "relay")
         written = [path.name for path in links.write(bench, Path({str(tmp_path)!r}))]
         print(json.dumps([bench.to_json(), written]))
@@ -112,20 +114,20 @@ def test_a_bench_of_two_links_measures_them_and_writes_its_tables(tmp_path: Path
     rates = [row for row in bench["rows"] if row["metric"] == "rate"]
     assert len(rates) == 2 * 2 * 2
     assert all(row["measured"] == pytest.approx(row["configured"], rel=0.02) for row in rates)
-    assert {row["load"] for row in bench["rows"]} == {"idle", "1 busy"}
+    assert {row["load"] for row in bench["rows"]} == {"idle", "2 busy"}
     assert bench["passed"] + bench["failed"] + bench["not_tested"] == len(bench["rows"])
-    assert bench["frames_per_s"] > 10_000 and bench["hogs_cpu"] > 0
+    assert bench["frames_per_s"] > 10_000 and bench["load_cpu"] > 0
 
 
 def test_busy_processes_are_busy_at_nice_0_and_gone_afterwards() -> None:
     nice, used, left = report(
         """
-        from experiments.bench.hogs import Hogs
-        with Hogs(2) as hogs:
+        from experiments.bench.loads import BUSY, Loaded
+        with Loaded(BUSY) as loaded:
             time.sleep(1)
-            processes = [process.pid for process in hogs._processes]
+            processes = [process.pid for process in loaded._processes]
             nice = [os.getpriority(os.PRIO_PROCESS, pid) for pid in processes]
-            used = hogs.cpu_s()
+            used = loaded.cpu_s()
         left = [pid for pid in processes if os.path.exists(f"/proc/{pid}")]
         print(json.dumps([nice, used, left]))
         """
