@@ -20,6 +20,7 @@ from emulation.backend import Direction, LinkCounters
 from emulation.launcher import Launcher
 from emulation.sandbox import die_with_parent
 from emulation.topology import Network
+from experiments import model
 from experiments.config import Experiment
 from experiments.live import EventTail, Progress
 from proto.events import EventLog
@@ -38,7 +39,7 @@ class RunError(RuntimeError):
 
 
 class Fleet:
-    """Server and devices of one run in a network that is up.
+    """Server and devices of one run in a network that is up, the model loaded in the launcher.
 
     `link_rows` grows by a row a round, link and direction; everything else is in the event logs.
     """
@@ -50,6 +51,7 @@ class Fleet:
         *,
         network: Network,
         launcher: Launcher,
+        initial: Path,
         events: EventLog,
         progress: Progress,
         before_devices: Callable[[], None] = lambda: None,
@@ -59,6 +61,7 @@ class Fleet:
         self._dir = run_dir
         self._network = network
         self._launcher = launcher
+        self._initial = initial
         self._events = events
         self._progress = progress
         self._devices = experiment.expanded_devices()
@@ -69,10 +72,8 @@ class Fleet:
 
     def run(self) -> None:
         """Start everything, and return when the server has ended. Raises RunError, LauncherError."""
-        self._progress.stage("loading the model")
-        initial = self._prepare()
         make_slots(self._slots, len(os.sched_getaffinity(0)))
-        with self._start_server(initial) as server:
+        with self._start_server() as server:
             try:
                 self._await_server(server)
                 self._progress.stage(f"starting {len(self._devices)} devices")
@@ -99,51 +100,14 @@ class Fleet:
             )
             self._events.write("client_forked", client=name, pid=pid)
 
-    def _prepare(self) -> Path:
-        """Load in the fork server what all devices share, and write the initial adapter."""
-        experiment = self._experiment
-        initial = self._dir / "initial.safetensors"
-        self._launcher.preload("client.__main__:parser")  # imports gRPC before the first fork
-        if experiment.training.trainer == "synthetic":
-            self._launcher.preload(
-                "experiments.initial:write_synthetic", str(initial), experiment.adapter.rank, experiment.seed
-            )
-        else:
-            self._launcher.preload(
-                "experiments.initial:write_diffusion",
-                str(initial),
-                experiment.base,
-                experiment.adapter.rank,
-                experiment.adapter.target_modules,
-                experiment.seed,
-            )
-        return initial
-
-    def _task(self) -> dict[str, Any]:
-        """What the devices are told to train; the keys are their trainers' arguments."""
-        training, seed = self._experiment.training, self._experiment.seed
-        task: dict[str, Any] = {"trainer": training.trainer, "steps": training.steps, "seed": seed}
-        task["rank"] = self._experiment.adapter.rank
-        if training.trainer == "synthetic":
-            return task | {"examples": 1}
-        return task | {
-            "base": self._experiment.base,
-            "data": training.data,
-            "partition": training.partition,
-            "target_modules": self._experiment.adapter.target_modules,
-            "batch_size": training.batch_size,
-            "learning_rate": training.learning_rate,
-            "min_snr_gamma": training.min_snr_gamma,
-        }
-
-    def _start_server(self, initial: Path) -> subprocess.Popen[bytes]:
+    def _start_server(self) -> subprocess.Popen[bytes]:
         experiment, federation = self._experiment, self._experiment.federation
         options = {
             "listen": f"{self._network.ip('server')}:{federation.port}",
             "devices": ",".join(name for name, _ in self._devices),
-            "initial": initial,
+            "initial": self._initial,
             "checkpoints": self._dir / "adapters",
-            "task": json.dumps(self._task()),
+            "task": json.dumps(model.task(experiment)),
             "run-id": self._dir.name,
             "rounds": experiment.rounds,
             "cohort": federation.cohort,
