@@ -24,7 +24,7 @@ from emulation.measure import Bench, Stage
 
 FRAMES_PER_S = 60_000.0
 """What all probes at a time may send: two busy cores carry it, and sixteen links of 20 Mbit/s both ways."""
-_LINKS_AT_ONCE = 24  # Four agents each.
+_LINKS_AT_ONCE = 128  # Four agents each, some 6 MB an agent.
 _WORTH_SAYING_S = 120.0
 
 QUICK: tuple[Stage, ...] = (measure.ROUND_TRIP, measure.DELAY, measure.RATE, measure.AIR)

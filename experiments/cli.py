@@ -244,6 +244,40 @@ def bench_dilation(
     raise typer.Exit(0 if dilation.holds(rows) else 1)
 
 
+@bench.command("scale")
+def bench_scale(
+    devices: Annotated[
+        str, typer.Option(metavar="N,N", help="How many devices, a run each.")
+    ] = "4,16,50,100",
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where runs and tables go.")] = Path(
+        "runs/bench-scale"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Start time, memory, wall time and latency with ever more devices. Exit 1 if a target is missed."""
+    sizes = _sizes(devices)
+    _enter_sandbox()
+    from experiments.bench import scale, scale_tables
+
+    rows = scale.run(output, sizes)
+    scale_tables.write(rows, output)
+    if as_json:
+        _print_json(scale_tables.to_json(rows))
+    else:
+        print(scale_tables.markdown(rows), end="")
+    raise typer.Exit(0 if scale.holds(rows) else 1)
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(word) for word in text.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or not all(1 <= size <= 1000 for size in sizes):
+        raise config.ConfigError(f"--devices: {text!r} is no list of numbers from 1 to 1000, such as 4,16")
+    return sizes
+
+
 def _experiment(file: Path, overrides: list[str] | None) -> Experiment:
     return config.load(file, overrides or [])
 
