@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emulation import sandbox
-from experiments import config
+from experiments import config, remote
 from experiments.config import Experiment
 from experiments.preflight import check_inputs, read_trained_manifest
 
@@ -70,7 +70,7 @@ def run(file: Config, overrides: Overrides = None, as_json: AsJson = False) -> N
     experiment = _experiment(file, overrides)
     if not sandbox.inside():
         check_inputs(experiment)
-    _enter_sandbox()
+    _enter_sandbox(experiment)
     from experiments.run import Run
 
     result = Run(experiment).execute()
@@ -282,10 +282,11 @@ def _experiment(file: Path, overrides: list[str] | None) -> Experiment:
     return config.load(file, overrides or [])
 
 
-def _enter_sandbox() -> None:
-    """Run this same command again inside a sandbox, unless this is that."""
+def _enter_sandbox(experiment: Experiment | None = None) -> None:
+    """Run this same command again inside a sandbox, unless this is that; remote devices need a way in."""
     if not sandbox.inside():
-        raise typer.Exit(sandbox.run([sys.executable, "-m", "experiments.cli", *sys.argv[1:]]))
+        inherit = remote.listen(experiment) if experiment else {}
+        raise typer.Exit(sandbox.run([sys.executable, "-m", "experiments.cli", *sys.argv[1:]], inherit))
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.default_int_handler)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,10 @@ from emulation.backend import Direction, LinkCounters
 from emulation.launcher import Launcher
 from emulation.sandbox import die_with_parent
 from emulation.topology import Network
-from experiments import model
+from experiments import model, remote
 from experiments.config import Experiment
 from experiments.live import EventTail, Progress
+from experiments.remote import Forwarder
 from proto.events import EventLog
 
 _POLL_S = 0.05
@@ -64,7 +66,8 @@ class Fleet:
         self._initial = initial
         self._events = events
         self._progress = progress
-        self._devices = experiment.expanded_devices()
+        self._devices = experiment.network.emulated_devices
+        self._remote = remote.commands(experiment)
         self._tail = EventTail(run_dir / "events", experiment.dilation)
         self._slots = run_dir / "slots"
         self._exited: dict[str, int] = {}
@@ -76,18 +79,31 @@ class Fleet:
         with self._start_server() as server:
             try:
                 self._await_server(server)
-                self._progress.stage(f"starting {len(self._devices)} devices")
-                self._before_devices()
-                self._fork_devices()
-                self._watch(server)
+                with self._way_in() as forwarder:
+                    self._progress.stage(f"starting {len(self._devices)} devices")
+                    self._before_devices()
+                    self._fork_devices()
+                    self._watch(server, forwarder)
             finally:
                 if server.poll() is None:
                     server.kill()
 
+    @property
+    def _address(self) -> str:
+        return f"{self._network.ip('server')}:{self._experiment.federation.port}"
+
+    def _way_in(self) -> AbstractContextManager[Forwarder | None]:
+        """For remote devices, if there are any; who starts them is told how."""
+        for name, command in self._remote.items():
+            self._progress.tell(f"{name} is remote; start it with: {command}")
+            self._events.write("remote_device", client=name, command=command)
+        if not self._remote:
+            return nullcontext()
+        return Forwarder(self._address, self._network.pid("server"), self._dir / "logs" / "forwarder.log")
+
     def _fork_devices(self) -> None:
-        address = f"{self._network.ip('server')}:{self._experiment.federation.port}"
         for name, device in self._devices:
-            arguments = ["--server", address, "--id", name, "--slots", str(self._slots)]
+            arguments = ["--server", self._address, "--id", name, "--slots", str(self._slots)]
             arguments += ["--events", str(self._dir / "events" / f"{name}.jsonl")]
             if (seconds := self._experiment.seconds_per_step(device)) is not None:
                 arguments += ["--seconds-per-step", str(seconds * self._experiment.dilation)]
@@ -103,8 +119,8 @@ class Fleet:
     def _start_server(self) -> subprocess.Popen[bytes]:
         experiment, federation = self._experiment, self._experiment.federation
         options = {
-            "listen": f"{self._network.ip('server')}:{federation.port}",
-            "devices": ",".join(name for name, _ in self._devices),
+            "listen": self._address,
+            "devices": ",".join(name for name, _ in experiment.expanded_devices()),
             "initial": self._initial,
             "checkpoints": self._dir / "adapters",
             "task": json.dumps(model.task(experiment)),
@@ -145,7 +161,7 @@ class Fleet:
             time.sleep(_POLL_S)
         raise RunError(f"the server was not ready within {_SERVER_START_S:g} s")
 
-    def _watch(self, server: subprocess.Popen[bytes]) -> None:
+    def _watch(self, server: subprocess.Popen[bytes], forwarder: Forwarder | None) -> None:
         """Follow the run until the server ends; a device that dies is recorded when it does."""
         counters: Mapping[Direction, LinkCounters] = self._network.counters()
         in_rounds = False
@@ -165,6 +181,8 @@ class Fleet:
                 raise RunError(f"{name}: {self._last_words(name)}", wrong_input=status == 2)
             if ended:
                 break
+            if forwarder is not None and forwarder.status is not None:
+                raise RunError(f"remote devices are cut off: {self._last_words('forwarder')}")
             time.sleep(_POLL_S)
         if server.returncode not in (0, 1) or not in_rounds:
             raise RunError(self._last_words("server"), wrong_input=server.returncode == 2)

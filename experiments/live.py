@@ -82,6 +82,10 @@ class Progress:
         self._stage = text
         self._line(text)
 
+    def tell(self, text: str) -> None:
+        """Something that the user has to know, whatever stage this is."""
+        self._line(text)
+
     def show(self, events: list[Event]) -> None:
         """Take in new events."""
         for event in events:

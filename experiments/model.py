@@ -17,7 +17,8 @@ def task(experiment: Experiment) -> dict[str, Any]:
     if training.trainer == "synthetic":
         return common | {"examples": 1}
     return common | {
-        "base": experiment.base,
+        # Every machine has a bundled base of its own.
+        "base": experiment.model if experiment.model == "bundled" else experiment.base,
         "data": training.data,
         "partition": training.partition,
         "target_modules": experiment.adapter.target_modules,

@@ -84,7 +84,6 @@ class Run:
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
-        self.devices = experiment.expanded_devices()
         self.links = {link.device: link for link in experiment.links()}
         self.dir = make_run_dir(experiment.output, experiment.name)
         self.events = EventLog(self.dir / "events" / "runner.jsonl", "runner")
@@ -105,7 +104,7 @@ class Run:
     def execute(self) -> Result:
         """All of it. The run directory tells how far it came, whatever happens."""
         experiment = self.experiment
-        names = [name for name, _ in self.devices]
+        names = [name for name, _ in experiment.expanded_devices()]
         self.events.write("run_start")
         self._save_manifest()
         reasons: list[str] = []
@@ -223,6 +222,10 @@ def describe(check: Check) -> str:
 def _warnings(clients: pd.DataFrame, events: list[Event]) -> list[str]:
     """What a reader should know though the numbers stand: devices that did not finish a round."""
     warnings = [
+        f"{client} is remote: its way to the server is not emulated, measured or counted, and has no bound"
+        for client in clients[clients["remote"]]["client"].unique()
+    ]
+    warnings += [
         f"round {row['round']}: {row['client']} {row['outcome']}"
         for row in clients.to_dict("records")
         if row["outcome"] != "finished"

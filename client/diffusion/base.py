@@ -100,8 +100,8 @@ def to_model(images: torch.Tensor) -> torch.Tensor:
 
 
 def load_base(path: str | Path = DEFAULT_BASE) -> Base:
-    """The base model at `path`, loaded once a process. Raises BaseError when it is no checkpoint."""
-    return _load(str(path))
+    """The base model at `path`, or `bundled`; loaded once a process. Raises BaseError for no checkpoint."""
+    return _load(str(DEFAULT_BASE if path == "bundled" else path))
 
 
 @lru_cache(maxsize=2)
