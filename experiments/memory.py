@@ -4,12 +4,14 @@ Private is what a process shares with no other (smaps_rollup in proc_pid_smaps(5
 Private_Dirty), and a device's is looked at while it has one of the cores that training is gated to. Pss gives
 every shared page's share to each process, so that its sum over all processes is what they hold together; the
 kernel's own memory (sockets, page tables) is not in it.
+
+A look takes some milliseconds, in which its process cannot map memory: it is not done at a low priority, which
+would stretch them.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections import defaultdict
@@ -17,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-_LOOK_S = 0.2
+_LOOK_S = 0.25
 _SUM_EVERY_S = 15.0
 _KIB = 1024
 _MB = 1e6
@@ -50,7 +52,6 @@ class MemoryWatch:
         self._thread.join()
 
     def _watch(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # Only what nobody else wants.
         names: dict[int, str] = {}
         due = time.monotonic() + _SUM_EVERY_S
         while not self._over.wait(_LOOK_S):
