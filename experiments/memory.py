@@ -5,8 +5,8 @@ Private_Dirty), and a device's is looked at while it has one of the cores that t
 every shared page's share to each process, so that its sum over all processes is what they hold together; the
 kernel's own memory (sockets, page tables) is not in it.
 
-A look takes some milliseconds, in which its process cannot map memory: it is not done at a low priority, which
-would stretch them.
+A look takes some milliseconds, in which its process cannot map memory: at a low priority it would take
+longer.
 """
 
 from __future__ import annotations
