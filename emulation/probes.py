@@ -2,8 +2,8 @@
 
 `python -m emulation.probes SOCKET` forks an agent for each request on that descriptor: a process in a host's
 network that reads one JSON request a line on standard input and answers one JSON line each. It shares nothing
-with the code that puts links in force, and nothing but the standard library is imported. Times are CLOCK_REALTIME
-nanoseconds, because the kernel's receive timestamps are, and all hosts share the machine's clock.
+with the code that puts links in force, and nothing but the standard library is imported. Times are
+nanoseconds of CLOCK_REALTIME, as the kernel's receive timestamps are; all hosts share the machine's clock.
 """
 
 from __future__ import annotations
