@@ -125,6 +125,7 @@ class Run:
                     progress.stage(f"calibrating {len(network.links)} links ({network.backend_name})")
                     checks = calibrate(network, quick=True)
                     self.manifest["calibration"] = [asdict(check) for check in checks]
+                    network.watch()
                     self.events.write("calibrated")
                     self._save_manifest()
                     reasons += [f"calibration: {describe(c)}" for c in checks if c.passed is False]
