@@ -74,7 +74,8 @@ def calibrate(network: Measurable, *, quick: bool) -> list[Check]:
     budget, checks = _Budget(FRAMES_PER_S), {link.device: list[Check]() for link in links}
     for batch in _batches(links):
         with Agents() as agents, ThreadPoolExecutor(len(batch)) as pool:
-            benches = [_bench(network, link, quick, agents) for link in batch]
+            fair_per_s = FRAMES_PER_S / (2 * len(batch))
+            benches = [_bench(network, link, quick, agents, fair_per_s) for link in batch]
             groups = _together(benches)
             try:
                 for stage in stages:  # One kind of probe at a time: a delay is measured on links at rest.
@@ -91,7 +92,8 @@ def estimate_s(links: Sequence[AccessLink], *, quick: bool) -> float:
     """About how long `calibrate` takes for these links, if no probe must be repeated."""
     total_s = 0.0
     for batch in _batches(links):
-        benches = [Bench(link, _specs(link, links), quick) for link in batch]
+        fair_per_s = FRAMES_PER_S / (2 * len(batch))
+        benches = [Bench(link, _specs(link, links), quick, fair_per_s=fair_per_s) for link in batch]
         total_s += 0.5 + 0.02 * len(batch)  # The agents' start.
         for stage in QUICK if quick else FULL:
             alone_s = [sum(stage.seconds(bench) + 1 for bench in group) for group in _together(benches)]
@@ -133,7 +135,7 @@ def _specs(link: AccessLink, links: Sequence[AccessLink]) -> tuple[LinkSpec, Lin
     return up, down
 
 
-def _bench(network: Measurable, link: AccessLink, quick: bool, agents: Agents) -> Bench:
+def _bench(network: Measurable, link: AccessLink, quick: bool, agents: Agents, fair_per_s: float) -> Bench:
     """Two agents at each end: one sends and one receives, so that both directions go at once."""
     lower, upper = network.ends(link)
     here, there = (
@@ -141,7 +143,7 @@ def _bench(network: Measurable, link: AccessLink, quick: bool, agents: Agents) -
     )
     up, down = _specs(link, network.links)
     ways = (Way("up", up, here[0], there[0]), Way("down", down, there[1], here[1]))
-    return Bench(link, (up, down), quick, ways)
+    return Bench(link, (up, down), quick, ways, fair_per_s)
 
 
 class _Budget:
