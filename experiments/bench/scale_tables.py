@@ -12,6 +12,9 @@ from experiments.bench import scale
 from experiments.bench.links import machine
 from experiments.bench.scale import STARTS, Row
 
+_SHOWN = 3
+"""Reasons of a kind in Markdown: one cause may have one for every device. JSON has them all."""
+
 
 def to_json(rows: Sequence[Row]) -> dict[str, Any]:
     """The `bench scale` document of the command line."""
@@ -58,17 +61,17 @@ def _starts(rows: Sequence[Row]) -> list[str]:
 
 
 def _problems(rows: Sequence[Row]) -> list[str]:
-    """Reasons and warnings, a line each; nothing where there are none."""
-    lines = [
-        f"- {row.devices} devices: {kind}{text}"
-        for row in rows
+    """Reasons and warnings, a line each, of each kind the first few; nothing where there are none."""
+    lines = []
+    for row in rows:
         for kind, texts in (
             ("INVALID: ", row.invalid_reasons),
             ("missed: ", row.misses),
-            ("", row.warnings),
-        )
-        for text in texts
-    ]
+            ("warning: ", row.warnings),
+        ):
+            lines += [f"- {row.devices} devices: {kind}{text}" for text in texts[:_SHOWN]]
+            if len(texts) > _SHOWN:
+                lines.append(f"- {row.devices} devices: {kind}and {len(texts) - _SHOWN} more")
     return ["", *lines] if lines else []
 
 

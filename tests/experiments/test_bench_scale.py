@@ -99,6 +99,12 @@ def test_an_invalid_run_is_no_success_and_says_why() -> None:
     )
 
 
+def test_of_many_reasons_of_one_kind_the_table_shows_the_first() -> None:
+    text = scale_tables.markdown([row(valid=False, invalid_reasons=[f"dev{n} is late" for n in range(100)])])
+    assert "dev2 is late" in text and "dev3 is late" not in text
+    assert "- 100 devices: INVALID: and 97 more" in text
+
+
 def test_only_alike_devices_with_a_profile_can_be_scaled(tmp_path: Path) -> None:
     document = yaml.safe_load(scale.CONFIG.read_text())
     del document["compute"]
