@@ -77,7 +77,7 @@ class Backend(Protocol):
         """Cumulative counters of every direction. LinkError if they cannot be had."""
 
     def watch(self) -> None:
-        """Tell and judge lateness by frames from now on: a calibration's many would hide a run's late ones."""
+        """Tell and judge lateness by frames from now on: calibration's many would hide a run's late ones."""
 
     def violations(self) -> list[str]:
         """Reasons why what was measured until now cannot be trusted; empty if it can."""
