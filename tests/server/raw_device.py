@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import grpc
 import numpy as np
@@ -97,7 +96,7 @@ class Device:
     def __enter__(self) -> Device:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.cut()
 
     def cut(self) -> None:
