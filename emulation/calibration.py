@@ -106,7 +106,7 @@ def _batches(links: Sequence[AccessLink]) -> Iterator[list[AccessLink]]:
 
 
 def _together(benches: Sequence[Bench]) -> list[list[Bench]]:
-    """Groups of which only one link at a time is measured: those that share air."""
+    """Groups of which only one link at a time is measured: those that begin in one air, before any moves."""
     groups: dict[str, list[Bench]] = defaultdict(list)
     for bench in benches:
         air = bench.link.air

@@ -24,7 +24,9 @@ class Beside:
         section = experiment.network
         self._dilation = experiment.dilation
         devices = [name for name, _ in experiment.expanded_devices()]
-        self._driven = channel_run.driven(section.channel, network, devices, run_dir, experiment.dilation)
+        self._driven = channel_run.driven(
+            section.channel, network, devices, run_dir, experiment.dilation, section.airs
+        )
         self._violations: list[str] = []
         flows = [flow.build(experiment.dilation) for flow in section.background]
         self._background = Background(network, flows, run_dir / "background")
