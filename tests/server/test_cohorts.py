@@ -111,7 +111,7 @@ def test_rounds_that_nobody_comes_to_end_without_an_update(
     """dev0 is there at the very beginning, then from 100 s on, which is beyond round 2's deadline."""
     trace = tmp_path / "trace.csv"
     trace.write_text("device,from_s,until_s\ndev0,0,0.000001\ndev0,100,101\n")
-    server = start("dev0", "--availability", str(trace), "--deadline", "1", "--rounds", "2")
+    server = start("dev0", "--availability", str(trace), "--deadline", "2", "--rounds", "2")
     with Device(server, "dev0") as device:
         device.enter()
         take_part(device, 1)
@@ -119,6 +119,7 @@ def test_rounds_that_nobody_comes_to_end_without_an_update(
     assert server.wait() == 1
     assert server.outcomes() == [{"dev0": "finished"}, {}]
     [nobody] = server.events("nobody_available")
-    ended = server.events("round_start")[1]
-    assert nobody["round"] == 2
-    assert 0.9 < float(str(ended["t"])) - float(str(nobody["t"])) < 20
+    began, ended = (server.events(kind)[1] for kind in ("round_start", "round_end"))
+    assert (nobody["round"], began["cohort"]) == (2, [])
+    assert 1.9 < float(str(began["t"])) - float(str(nobody["t"])) < 20
+    assert float(str(ended["t"])) - float(str(began["t"])) < 1.5  # not another deadline
