@@ -20,6 +20,7 @@ from experiments.config_network import Device, Network
 from experiments.config_section import Section
 from experiments.units import Duration, Fraction
 from proto import codecs
+from server import selection
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
 
@@ -66,6 +67,13 @@ class Link(Section):
 
 class Federation(Section):
     cohort: Fraction = 1.0
+    """How many of all devices a round asks; at least one."""
+    selection: str = "random"
+    """Which: `random`, `round_robin`, `fastest` or `power_of_choice(D)`; see server/selection/."""
+    availability: Path | None = None
+    """CSV of when each device is there to be asked, in emulated seconds: device,from_s,until_s."""
+    availability_period: Duration | None = Field(None, gt=0)
+    """The file begins anew after each period; None: never."""
     round_deadline: Duration = 3600.0
     join_timeout: Duration = 300.0
     reconnect_grace: Duration = 5.0
@@ -116,6 +124,26 @@ class Experiment(Section):
             )
         if self.model == "sd15" and self.adapter.target_modules != Adapter().target_modules:
             raise ValueError("adapter.target_modules: model=sd15 knows the default target modules only")
+        return self
+
+    @model_validator(mode="after")
+    def _can_select(self) -> Self:
+        federation = self.federation
+        try:
+            selector = selection.parse(
+                federation.selection,
+                devices=len(self.expanded_devices()),
+                fraction=federation.cohort,
+                seed=self.seed,
+            )
+        except selection.SelectionError as error:
+            raise ValueError(f"federation.selection: {error}") from error
+        if isinstance(selector, selection.PowerOfChoice) and self.training.trainer == "synthetic":
+            raise ValueError(
+                "federation.selection: power_of_choice goes by losses, and the synthetic trainer has none"
+            )
+        if federation.availability_period is not None and federation.availability is None:
+            raise ValueError("federation.availability_period: there is no federation.availability to repeat")
         return self
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -147,6 +148,7 @@ class Fleet:
             "run-id": self._dir.name,
             "rounds": experiment.rounds,
             "cohort": federation.cohort,
+            "selection": federation.selection,
             "uplink-codec": experiment.uplink.codec,
             "downlink-codec": experiment.downlink.codec,
             "seed": experiment.seed,
@@ -155,6 +157,12 @@ class Fleet:
             "reconnect-grace": federation.reconnect_grace * experiment.dilation,
             "events": self._dir / "events" / "server.jsonl",
         }
+        if federation.availability is not None:
+            kept = self._dir / "availability.csv"
+            shutil.copyfile(federation.availability, kept)
+            options |= {"availability": kept, "availability-scale": experiment.dilation}
+            if federation.availability_period is not None:
+                options["availability-period"] = federation.availability_period
         command = ["mnexec", "-a", str(self._network.pid("server")), sys.executable, "-m", "server"]
         for key, value in options.items():
             command += [f"--{key}", str(value)]
@@ -184,13 +192,14 @@ class Fleet:
     def _watch(self, server: subprocess.Popen[bytes]) -> None:
         """Follow the run until the server ends; a device that dies is recorded when it does."""
         counters: Mapping[Direction, LinkCounters] = self._network.counters()
-        in_rounds = False
+        in_rounds = someone_asked = False
         while True:
             ended = server.poll() is not None
             events = self._tail.read()
             self._progress.show(events)
             for event in events:
                 in_rounds = in_rounds or event["event"] == "round_start"
+                someone_asked = someone_asked or bool(event.get("cohort"))
                 if event["event"] == "round_end":
                     counters = self._record_links(event["round"], counters)
                     self._record_drained(event["round"])
@@ -204,6 +213,12 @@ class Fleet:
             time.sleep(_POLL_S)
         if server.returncode not in (0, 1) or not in_rounds:
             raise RunError(self._last_words("server"), wrong_input=server.returncode == 2)
+        if not someone_asked:
+            raise RunError(
+                "federation.availability: no device was available in any round: is the trace in seconds, and "
+                "federation.round_deadline as long as its gaps?",
+                wrong_input=True,
+            )
         deadline = time.monotonic() + 10
         while len(self._exited) < len(self._devices) and time.monotonic() < deadline:
             self._record_exits(during_rounds=False)

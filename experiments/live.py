@@ -96,6 +96,10 @@ class Progress:
             self._line(
                 f"round {event['round']}/{self._rounds}: {latency:.2f} s, {finished}/{len(outcomes)} updates"
             )
+        elif kind == "nobody_available":
+            next_s = event["next_in_s"]
+            when = "ever again" if next_s is None else f"for another {next_s:.1f} s"
+            self._line(f"round {event['round']}: no device is available {when}")
         device = self._devices.get(event.get("client") or event["process"])
         if device is None:
             return

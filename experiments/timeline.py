@@ -36,7 +36,7 @@ _BOUNDS = {
 }
 
 # What an event holds in seconds of the clock; seconds of processor time stay as they are.
-_TIMES = ("t", "overrun_s")
+_TIMES = ("t", "overrun_s", "took_s")
 
 # A retried upload starts once: its first byte is what counts. Everything else ends with its last event.
 _FIRST_COUNTS = ("download_start", "upload_start")

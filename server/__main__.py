@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -17,8 +18,11 @@ from proto import codecs, federation_pb2_grpc
 from proto.adapter import LayoutError, load_adapter
 from proto.codecs import CodecError
 from proto.events import EventLog
+from server.cohorts import Cohorts
 from server.devices import Registry
 from server.rounds import Federation, Plan
+from server.selection import SelectionError, parse, read_availability
+from server.selection.policies import POLICIES
 from server.service import FederationService
 
 _GRPC_OPTIONS = [
@@ -46,6 +50,17 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--run-id", default="run")
     cli.add_argument("--rounds", type=int, default=1)
     cli.add_argument("--cohort", type=float, default=1.0, help="fraction of devices in a round")
+    cli.add_argument("--selection", default="random", metavar="POLICY", help=f"which devices: {POLICIES}")
+    cli.add_argument(
+        "--availability",
+        type=Path,
+        metavar="FILE",
+        help="CSV of when each device is there: device,from_s,until_s",
+    )
+    cli.add_argument("--availability-period", type=float, metavar="S", help="the trace repeats after so long")
+    cli.add_argument(
+        "--availability-scale", type=float, default=1.0, metavar="X", help="real seconds in one of the trace"
+    )
     cli.add_argument("--uplink-codec", default="fp32")
     cli.add_argument("--downlink-codec", default="fp32")
     cli.add_argument("--seed", type=int, default=0)
@@ -61,10 +76,11 @@ async def serve(arguments: argparse.Namespace) -> bool:
     codecs.parse(arguments.uplink_codec)
     codecs.parse(arguments.downlink_codec)
     layout, adapter = load_adapter(arguments.initial)
+    events = EventLog(arguments.events, "server")
+    registry = Registry(arguments.run_id, arguments.devices.split(","))
     federation = Federation(
         plan=Plan(
             rounds=arguments.rounds,
-            cohort_fraction=arguments.cohort,
             uplink_codec=arguments.uplink_codec,
             downlink_codec=arguments.downlink_codec,
             seed=arguments.seed,
@@ -72,11 +88,12 @@ async def serve(arguments: argparse.Namespace) -> bool:
             join_timeout_s=arguments.join_timeout,
             reconnect_grace_s=arguments.reconnect_grace,
         ),
-        registry=Registry(arguments.run_id, arguments.devices.split(",")),
+        registry=registry,
+        cohorts=_cohorts(arguments, registry, events),
         layout=layout,
         adapter=adapter,
         checkpoints=arguments.checkpoints,
-        events=EventLog(arguments.events, "server"),
+        events=events,
     )
     server = grpc.aio.server(options=_GRPC_OPTIONS)
     federation_pb2_grpc.add_FederationServicer_to_server(
@@ -87,12 +104,26 @@ async def serve(arguments: argparse.Namespace) -> bool:
     except RuntimeError as error:
         raise PortError(f"cannot listen on {arguments.listen}: is the port in use?") from error
     await server.start()
-    federation.events.write("server_ready", listen=arguments.listen, values=layout.size)
+    federation.events.write(
+        "server_ready", listen=arguments.listen, values=layout.size, selection=arguments.selection
+    )
     try:
         return await federation.run()
     finally:
         federation.events.write("server_end")
         await server.stop(grace=1)
+
+
+def _cohorts(arguments: argparse.Namespace, registry: Registry, events: EventLog) -> Cohorts:
+    """The policy and the trace that were asked for. Raises SelectionError."""
+    names = list(registry.devices)
+    selector = parse(arguments.selection, devices=len(names), fraction=arguments.cohort, seed=arguments.seed)
+    if not 0 < arguments.availability_scale < math.inf:
+        raise SelectionError(f"--availability-scale {arguments.availability_scale:g}: must be above 0")
+    availability = None
+    if arguments.availability is not None:
+        availability = read_availability(arguments.availability, names, arguments.availability_period)
+    return Cohorts(registry, selector, availability, scale=arguments.availability_scale, events=events)
 
 
 def main() -> int:
@@ -104,7 +135,7 @@ def main() -> int:
     except TimeoutError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
-    except (LayoutError, CodecError, PortError, OSError) as error:
+    except (LayoutError, CodecError, SelectionError, PortError, OSError) as error:
         print(f"server: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -38,11 +40,24 @@ class Device:
     outbox: Outbox | None = None
     dismissed: bool = False
     """Whether it has been told that the run is over."""
+    loss: float | None = None
+    """Mean training loss that it last reported."""
+    uplink_bps: float | None = None
+    """Rate of its last update, in payload bits per real second; 0 when a round closed without one."""
+    update_began: float = 0.0
+    """When the first byte of its update came, in s of CLOCK_MONOTONIC."""
 
     @property
     def connected(self) -> bool:
         """Whether a Tasks stream is open."""
         return self.outbox is not None
+
+    def has_sent(self, payload_bytes: int, loss: float) -> float:
+        """A whole update has come: note its rate and loss (NaN: none). Returns how long it took, in s."""
+        took_s = max(time.monotonic() - self.update_began, 1e-6)
+        self.uplink_bps = 8 * payload_bytes / took_s
+        self.loss = None if math.isnan(loss) else loss
+        return took_s
 
 
 class Registry:

@@ -17,8 +17,8 @@ from proto.events import EventLog
 from proto.payload import Assembler
 from server.aggregation.fedavg import FedAvg
 from server.checkpoint import write_checkpoint
+from server.cohorts import Cohorts
 from server.devices import Registry
-from server.selection import random_fraction
 
 log = logging.getLogger("server")
 
@@ -28,7 +28,6 @@ class Plan:
     """What the server is asked to do."""
 
     rounds: int
-    cohort_fraction: float
     uplink_codec: str
     downlink_codec: str
     seed: int
@@ -56,6 +55,8 @@ class OpenRound:
         """By device and session: a restarted process never continues its predecessor's update."""
         self.updates = FedAvg(size)
         self._done = asyncio.Event()
+        if not self.pending:
+            self._done.set()
 
     def settle(self, name: str, outcome: str) -> bool:
         """Record how the round ended for one device; only the first outcome counts."""
@@ -84,6 +85,7 @@ class Federation:
         *,
         plan: Plan,
         registry: Registry,
+        cohorts: Cohorts,
         layout: AdapterLayout,
         adapter: Vector,
         checkpoints: Path,
@@ -97,6 +99,7 @@ class Federation:
         self.round: OpenRound | None = None
         self.finish_reason = ""
         """Why the run is over; empty while it is not."""
+        self._cohorts = cohorts
         self._checkpoints = checkpoints
         self._watchers: set[asyncio.Task[None]] = set()
 
@@ -131,8 +134,7 @@ class Federation:
     async def _run_round(self, number: int) -> int:
         """One round; returns how many updates it aggregated."""
         plan = self.plan
-        names = list(self.registry.devices)
-        cohort = random_fraction(names, plan.cohort_fraction, seed=plan.seed, round_number=number)
+        cohort = await self._cohorts.choose(number, plan.deadline_s)
         self.events.write("round_start", round=number, cohort=cohort)
         downlink = codecs.parse(plan.downlink_codec)
         payload = downlink.encode(self.adapter, np.random.default_rng((plan.seed, number)))
@@ -152,6 +154,7 @@ class Federation:
                 self.watch_for_return(name)
         await self.round.wait(plan.deadline_s)
         closing, self.round = self.round, None
+        self._cohorts.learn(closing.outcomes)
         self.events.write("aggregate_start", round=number)
         self.adapter = closing.updates.step(self.adapter)
         self.events.write("round_end", round=number, outcomes=closing.outcomes, weight=closing.updates.weight)

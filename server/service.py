@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -118,6 +119,8 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         try:
             device, current = self._open_round_of(header.key)
             assembler = self._admit(header, current)
+            if not assembler.received:
+                device.update_began = time.monotonic()
             message_bytes = first.ByteSize()
             async for part in request_iterator:
                 message_bytes += part.ByteSize()
@@ -126,12 +129,14 @@ class FederationService(federation_pb2_grpc.FederationServicer):
                 return pb.UploadReply(
                     status=pb.STATUS_INCOMPLETE, reason="the stream ended early", received=assembler.received
                 )
+            took_s = device.has_sent(assembler.received, header.loss)
             self._events.write(
                 "upload_received",
                 round=current.number,
                 client=name,
                 payload_bytes=assembler.received,
                 message_bytes=message_bytes,
+                took_s=took_s,
                 loss=header.loss,
                 steps=header.steps,
             )

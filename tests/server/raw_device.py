@@ -152,6 +152,7 @@ class Device:
         offset: int = 0,
         codec: str = "fp32",
         run_id: str = "run-7",
+        loss: float = float("nan"),
     ) -> pb.UploadPart:
         return pb.UploadPart(
             header=pb.UploadHeader(
@@ -160,7 +161,7 @@ class Device:
                 codec=codec,
                 payload_bytes=payload_bytes,
                 offset=offset,
-                loss=float("nan"),
+                loss=loss,
             )
         )
 
@@ -169,11 +170,17 @@ class Device:
         return self.stub.Upload(iter(parts), timeout=TIMEOUT_S)
 
     def upload(
-        self, update: Vector | bytes, *, round_number: int = 1, offset: int = 0, codec: str = "fp32"
+        self,
+        update: Vector | bytes,
+        *,
+        round_number: int = 1,
+        offset: int = 0,
+        codec: str = "fp32",
+        loss: float = float("nan"),
     ) -> pb.UploadReply:
         """A well-formed upload from `offset` on."""
         payload = update if isinstance(update, bytes) else update.astype("<f4").tobytes()
-        header = self.header(len(payload), round_number=round_number, offset=offset, codec=codec)
+        header = self.header(len(payload), round_number=round_number, offset=offset, codec=codec, loss=loss)
         return self.send([header, *pieces(payload, offset)])
 
     def upload_part_and_stall(self, update: Vector, count: int) -> None:
