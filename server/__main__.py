@@ -21,14 +21,22 @@ from server.devices import Registry
 from server.rounds import Federation, Plan
 from server.service import FederationService
 
-_GRPC_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # Two servers on one port must clash, not share it.
-    # A client that trains for an hour is silent, not dead; TCP is probed once a minute.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 60_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-]
+
+def grpc_options(keepalive_s: float) -> list[tuple[str, int]]:
+    """What gRPC is told about connections.
+
+    A device that trains for an hour is silent, not dead: pings tell, each way, and as often as the other side
+    sends them they are welcome (else gRPC answers "too many pings" and hangs up). An answer may take twice as
+    long as the pause between pings, since it queues behind what a slow link has still to carry; gRPC sets
+    TCP's own patience with unanswered data (TCP_USER_TIMEOUT) to the same.
+    """
+    return [
+        ("grpc.so_reuseport", 0),  # Two servers on one port must clash, not share it.
+        ("grpc.keepalive_time_ms", round(1000 * keepalive_s)),
+        ("grpc.keepalive_timeout_ms", round(2000 * keepalive_s)),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(500 * keepalive_s)),
+    ]
 
 
 class PortError(RuntimeError):
@@ -52,6 +60,12 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--deadline", type=float, default=3600, help="seconds until a round closes")
     cli.add_argument("--join-timeout", type=float, default=300, help="seconds to wait for all devices")
     cli.add_argument("--reconnect-grace", type=float, default=5, help="seconds for a cut device to return")
+    cli.add_argument("--close-after", type=float, default=1.0, help="fraction of a cohort that ends a round")
+    cli.add_argument("--close-grace", type=float, default=0, help="seconds the others get after that")
+    cli.add_argument(
+        "--staleness-exponent", type=float, help="late updates count, by (1 + staleness)^-this; else refused"
+    )
+    cli.add_argument("--keepalive", type=float, default=60, help="seconds of silence until a ping")
     cli.add_argument("--events", type=Path, help="append events to this JSON Lines file")
     return cli
 
@@ -71,6 +85,9 @@ async def serve(arguments: argparse.Namespace) -> bool:
             deadline_s=arguments.deadline,
             join_timeout_s=arguments.join_timeout,
             reconnect_grace_s=arguments.reconnect_grace,
+            close_share=arguments.close_after,
+            close_grace_s=arguments.close_grace,
+            staleness_exponent=arguments.staleness_exponent,
         ),
         registry=Registry(arguments.run_id, arguments.devices.split(",")),
         layout=layout,
@@ -78,7 +95,7 @@ async def serve(arguments: argparse.Namespace) -> bool:
         checkpoints=arguments.checkpoints,
         events=EventLog(arguments.events, "server"),
     )
-    server = grpc.aio.server(options=_GRPC_OPTIONS)
+    server = grpc.aio.server(options=grpc_options(arguments.keepalive))
     federation_pb2_grpc.add_FederationServicer_to_server(
         FederationService(federation, arguments.task), server
     )
@@ -92,7 +109,7 @@ async def serve(arguments: argparse.Namespace) -> bool:
         return await federation.run()
     finally:
         federation.events.write("server_end")
-        await server.stop(grace=1)
+        await server.stop(grace=5)
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ import numpy as np
 from proto import federation_pb2 as pb
 from proto.adapter import AdapterLayout, Vector, load_adapter, save_adapter
 from proto.federation_pb2_grpc import FederationStub
-from proto.payload import Assembler, chunks
+from proto.payload import Intake, chunks
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = AdapterLayout.of({"a.lora_A.weight": (4, 1250), "a.lora_B.weight": (1250, 4)})  # 10,000 values
@@ -133,10 +133,10 @@ class Device:
         instruction = next(self.tasks)
         assert instruction.WhichOneof("kind") == "round_start", instruction
         start = instruction.round_start
-        assembler = Assembler(start.payload_bytes)
-        while not assembler.complete:
-            assembler.add(next(self.tasks).chunk)
-        return start, assembler.payload()
+        intake, payload = Intake(start.payload_bytes), b""
+        while len(payload) < start.payload_bytes:
+            payload += intake.accept(next(self.tasks).chunk)
+        return start, payload
 
     def finished(self) -> bool:
         """Whether the server now says that all rounds are done."""
@@ -200,7 +200,7 @@ class Device:
 
 def pieces(payload: bytes, offset: int = 0) -> list[pb.UploadPart]:
     """The chunks of an upload, PIECE bytes each."""
-    return [pb.UploadPart(chunk=chunk) for chunk in chunks(payload, offset, chunk_bytes=PIECE)]
+    return [pb.UploadPart(chunk=chunk) for chunk in chunks([payload[offset:]], offset, chunk_bytes=PIECE)]
 
 
 def constant(value: float) -> Vector:
