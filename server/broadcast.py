@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from proto.codecs import Codec
 from proto.federation_pb2 import Chunk
 from proto.payload import CHUNK_BYTES, chunks
 from proto.segments import SegmentEncoder
+from server.changes import Changes
 from server.spool import Spool
 
 _BATCH_SEGMENTS = 8
@@ -39,7 +41,7 @@ class Broadcast:
         self._executor = executor
         self._encoded = 0
         self._all_encoded = False
-        self._grown = asyncio.Event()
+        self._changes = Changes()
 
     async def encode(self) -> None:
         """All of it; `vector` must not change before this returns. Raises CodecError."""
@@ -47,31 +49,28 @@ class Broadcast:
         pieces = self._encoder.pieces()
         while written := await loop.run_in_executor(self._executor, self._write, pieces):
             self._encoded += written
-            self._wake()
+            self._changes.announce()
         self._all_encoded = True
         self.payload_bytes = self._encoded
-        self._wake()
+        self._changes.announce()
 
     def _write(self, pieces: Iterator[bytes]) -> int:
         batch = b"".join(islice(pieces, _BATCH_SEGMENTS))
         self._spool.append(batch)
         return len(batch)
 
-    def _wake(self) -> None:
-        grown, self._grown = self._grown, asyncio.Event()
-        grown.set()
-
     async def chunks(self, offset: int) -> AsyncIterator[Chunk]:
         """From byte `offset` on, as far as the payload goes."""
         loop = asyncio.get_running_loop()
         while not (self._all_encoded and offset >= self._encoded):
-            if offset >= self._encoded:
-                await self._grown.wait()
-                continue
+            await self._changes.until(partial(self._more_than, offset))
             count = min(_BATCH_BYTES, self._encoded - offset)
             for chunk in await loop.run_in_executor(self._executor, self._read, offset, count):
                 yield chunk
             offset += count
+
+    def _more_than(self, offset: int) -> bool:
+        return offset < self._encoded or self._all_encoded
 
     def _read(self, offset: int, count: int) -> list[Chunk]:
         return list(chunks([self._spool.read(offset, count)], offset))

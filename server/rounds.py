@@ -19,6 +19,7 @@ from proto.events import EventLog
 from proto.federation_pb2 import STATUS_LATE, Status
 from server.aggregation.fedavg import FedAvg
 from server.broadcast import Broadcast
+from server.changes import Changes
 from server.checkpoint import write_checkpoint
 from server.devices import Refusal, Registry
 from server.selection import random_fraction
@@ -139,7 +140,7 @@ class Federation:
         """Why the run is over; empty while it is not."""
         self._checkpoints = checkpoints
         self._executor = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "numbers")
-        self._opened = asyncio.Condition()
+        self._changes = Changes()
         self._watchers: set[asyncio.Task[None]] = set()
 
     async def run(self) -> bool:
@@ -156,7 +157,7 @@ class Federation:
             for device in self.registry.devices.values():
                 if device.outbox is not None:
                     device.outbox.put_nowait(None)
-            await self._announce()
+            self._changes.announce()
             await self.registry.wait_until_all_dismissed(self.plan.reconnect_grace_s)
             await self.registry.wait_until_all_gone(timeout_s=30)
         return complete
@@ -195,7 +196,7 @@ class Federation:
             size=self.layout.size,
             share=plan.close_share,
         )
-        await self._announce()
+        self._changes.announce()
         for name in cohort:
             device = self.registry.devices[name]
             if device.outbox is not None:
@@ -266,15 +267,10 @@ class Federation:
 
     async def until_open(self) -> OpenRound:
         """The round that is open, or the next. Raises Refusal when there is none to come."""
-        async with self._opened:
-            await self._opened.wait_for(lambda: self.round or self.finish_reason)
+        await self._changes.until(lambda: self.round or self.finish_reason)
         if self.round is None:
             raise Refusal(STATUS_LATE, "there is no later round to count it in")
         return self.round
-
-    async def _announce(self) -> None:
-        async with self._opened:
-            self._opened.notify_all()
 
     async def _write_checkpoint(self, number: int) -> None:
         work = partial(write_checkpoint, self._checkpoints, number, self.layout, self.adapter)

@@ -62,9 +62,8 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         self._events.write("registered", client=device.name, examples=device.examples)
         return pb.RegisterReply(status=pb.STATUS_OK)
 
-    async def Tasks(
-        self, request: pb.TasksRequest, context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[pb.Instruction]:
+    async def Tasks(self, request: pb.TasksRequest, context: grpc.aio.ServicerContext) -> None:
+        # No generator: one learns of a broken connection when it is collected as garbage.
         try:
             device = self._registry.authenticate(request.client_id, request.session, request.run_id)
             if not device.examples:
@@ -74,12 +73,12 @@ class FederationService(federation_pb2_grpc.FederationServicer):
                 grpc.StatusCode.FAILED_PRECONDITION,
                 self._federation.note_refusal(request.client_id, refusal),
             )
-        outbox = await self._registry.connect(device)
+        outbox = self._registry.connect(device)
         try:
             async for instruction in self._instructions(device, outbox, request):
-                yield instruction
+                await context.write(instruction)
         finally:
-            await self._registry.disconnect(device, outbox)
+            self._registry.disconnect(device, outbox)
             open_round = self._federation.round
             if open_round and device.name in open_round.pending and not device.connected:
                 self._federation.watch_for_return(device.name)
@@ -103,7 +102,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
                 yield instruction
                 if self._federation.round is not current:
                     break  # Nobody waits for the rest any more.
-        await self._registry.dismiss(device)
+        self._registry.dismiss(device)
         yield pb.Instruction(finish=pb.Finish(reason=self._federation.finish_reason))
 
     async def _push(

@@ -49,11 +49,14 @@ class Server:
     folder: Path
 
     @classmethod
-    def start(cls, folder: Path, devices: str, *options: str, address: str = "") -> Server:
+    def start(
+        cls, folder: Path, devices: str, *options: str, address: str = "", layout: AdapterLayout = LAYOUT
+    ) -> Server:
         """Start it in `folder` for the comma-separated `devices`; it need not be ready yet."""
         folder.mkdir(exist_ok=True)
         address = address or free_address()
-        save_adapter(folder / "initial.safetensors", LAYOUT, INITIAL)
+        initial = INITIAL if layout is LAYOUT else np.zeros(layout.size, np.float32)
+        save_adapter(folder / "initial.safetensors", layout, initial)
         command = [sys.executable, "-m", "server", "--listen", address, "--devices", devices]
         command += ["--initial", str(folder / "initial.safetensors"), "--run-id", "run-7"]
         command += ["--checkpoints", str(folder / "adapters"), "--events", str(folder / "events.jsonl")]
@@ -121,10 +124,10 @@ class Device:
         request = pb.TasksRequest(client_id=self.name, session=self.session, run_id="run-7")
         self.tasks = self.stub.Tasks(request, timeout=2 * TIMEOUT_S)
 
-    def enter(self, examples: int = 1) -> Device:
+    def enter(self, examples: int = 1, digest: bytes = LAYOUT.digest) -> Device:
         """All that comes before the first round."""
         assert self.join().status == pb.STATUS_OK
-        assert self.register(examples=examples).status == pb.STATUS_OK
+        assert self.register(examples=examples, digest=digest).status == pb.STATUS_OK
         self.listen()
         return self
 
@@ -133,10 +136,10 @@ class Device:
         instruction = next(self.tasks)
         assert instruction.WhichOneof("kind") == "round_start", instruction
         start = instruction.round_start
-        intake, payload = Intake(start.payload_bytes), b""
-        while len(payload) < start.payload_bytes:
+        intake, payload = Intake(start.payload_bytes), bytearray()
+        while start.offset + len(payload) < start.payload_bytes:
             payload += intake.accept(next(self.tasks).chunk)
-        return start, payload
+        return start, bytes(payload)
 
     def finished(self) -> bool:
         """Whether the server now says that all rounds are done."""
@@ -198,9 +201,10 @@ class Device:
         return reply.received
 
 
-def pieces(payload: bytes, offset: int = 0) -> list[pb.UploadPart]:
-    """The chunks of an upload, PIECE bytes each."""
-    return [pb.UploadPart(chunk=chunk) for chunk in chunks([payload[offset:]], offset, chunk_bytes=PIECE)]
+def pieces(payload: bytes, offset: int = 0, piece_bytes: int = PIECE) -> list[pb.UploadPart]:
+    """The chunks of an upload."""
+    made = chunks([payload[offset:]], offset, chunk_bytes=piece_bytes)
+    return [pb.UploadPart(chunk=chunk) for chunk in made]
 
 
 def constant(value: float) -> Vector:
