@@ -25,6 +25,7 @@ from client.upload import Update
 from proto import federation_pb2 as pb
 from proto import federation_pb2_grpc
 from proto.adapter import Vector
+from proto.connection import connection_options
 from proto.events import EventLog
 from proto.payload import PayloadError
 
@@ -32,16 +33,14 @@ log = logging.getLogger("client")
 
 
 def grpc_options(keepalive_s: float, connect_s: float) -> list[tuple[str, int]]:
-    """What gRPC is told about the connection; server.__main__ says why pings are as they are.
+    """gRPC's channel arguments.
 
     `min_reconnect_backoff_ms` is, whatever its name says, how long one attempt to connect may take: TCP's
     and HTTP/2's handshakes are seconds on a bad link, and a lost SYN costs one more. An attempt that is
     refused at once is repeated by the backoff.
     """
     return [
-        ("grpc.keepalive_time_ms", round(1000 * keepalive_s)),
-        ("grpc.keepalive_timeout_ms", round(2000 * keepalive_s)),
-        ("grpc.http2.max_pings_without_data", 0),
+        *connection_options(keepalive_s),
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.min_reconnect_backoff_ms", round(1000 * connect_s)),
         ("grpc.max_reconnect_backoff_ms", 2_000),

@@ -16,27 +16,11 @@ import grpc
 from proto import codecs, federation_pb2_grpc
 from proto.adapter import LayoutError, load_adapter
 from proto.codecs import CodecError
+from proto.connection import connection_options
 from proto.events import EventLog
 from server.devices import Registry
 from server.rounds import Federation, Plan
 from server.service import FederationService
-
-
-def grpc_options(keepalive_s: float) -> list[tuple[str, int]]:
-    """What gRPC is told about connections.
-
-    A device that trains for an hour is silent, not dead: pings tell, each way, and as often as the other side
-    sends them they are welcome (else gRPC answers "too many pings" and hangs up). An answer may take twice as
-    long as the pause between pings, since it queues behind what a slow link has still to carry; gRPC sets
-    TCP's own patience with unanswered data (TCP_USER_TIMEOUT) to the same.
-    """
-    return [
-        ("grpc.so_reuseport", 0),  # Two servers on one port must clash, not share it.
-        ("grpc.keepalive_time_ms", round(1000 * keepalive_s)),
-        ("grpc.keepalive_timeout_ms", round(2000 * keepalive_s)),
-        ("grpc.http2.max_pings_without_data", 0),
-        ("grpc.http2.min_ping_interval_without_data_ms", round(500 * keepalive_s)),
-    ]
 
 
 class PortError(RuntimeError):
@@ -95,7 +79,9 @@ async def serve(arguments: argparse.Namespace) -> bool:
         checkpoints=arguments.checkpoints,
         events=EventLog(arguments.events, "server"),
     )
-    server = grpc.aio.server(options=grpc_options(arguments.keepalive))
+    # Two servers on one port must clash, not share it.
+    options = [("grpc.so_reuseport", 0), *connection_options(arguments.keepalive)]
+    server = grpc.aio.server(options=options)
     federation_pb2_grpc.add_FederationServicer_to_server(
         FederationService(federation, arguments.task), server
     )

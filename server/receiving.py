@@ -44,6 +44,7 @@ class Uploads:
     async def receive(self, first: pb.UploadPart, parts: AsyncIterator[pb.UploadPart]) -> pb.UploadReply:
         """One stream of an update: its header, then chunks from where the device means to go on."""
         header = first.header
+        upload: Upload | None = None
         try:
             device, current = self._target(header.key)
             upload = self._admit(header, device, current)
@@ -68,16 +69,16 @@ class Uploads:
             else:
                 await self._count_late(header, device, upload, arrived)
         except PayloadError as error:
-            return await self._refuse(header, Refusal(pb.STATUS_CORRUPT, str(error)), settle=False)
+            return await self._refuse(header, upload, Refusal(pb.STATUS_CORRUPT, str(error)), settle=False)
         except CodecError as error:
-            return await self._refuse(header, Refusal(pb.STATUS_CORRUPT, str(error)))
+            return await self._refuse(header, upload, Refusal(pb.STATUS_CORRUPT, str(error)))
         except OutOfRangeError as error:
-            return await self._refuse(header, Refusal(pb.STATUS_NOT_FINITE, str(error)))
+            return await self._refuse(header, upload, Refusal(pb.STATUS_NOT_FINITE, str(error)))
         except OSError as error:
             reason = f"the server cannot keep the update: {error.strerror}"
-            return await self._refuse(header, Refusal(pb.STATUS_NO_SPACE, reason))
+            return await self._refuse(header, upload, Refusal(pb.STATUS_NO_SPACE, reason))
         except Refusal as refusal:
-            return await self._refuse(header, refusal)
+            return await self._refuse(header, upload, refusal)
         return pb.UploadReply(status=pb.STATUS_OK, received=upload.received)
 
     def _target(self, key: pb.UploadKey) -> tuple[Device, OpenRound | None]:
@@ -184,11 +185,10 @@ class Uploads:
         )
 
     async def _refuse(
-        self, header: pb.UploadHeader, refusal: Refusal, *, settle: bool = True
+        self, header: pb.UploadHeader, upload: Upload | None, refusal: Refusal, *, settle: bool = True
     ) -> pb.UploadReply:
         """Turn an update down. A damaged chunk can be sent again; anything else ends the client's round."""
         federation, key = self._federation, header.key
-        upload = self._find(key)
         received = upload.received if upload else 0
         federation.note_refusal(key.client_id, refusal, key.round, received)
         if settle and refusal.status not in _SETTLE_NOTHING:

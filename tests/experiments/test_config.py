@@ -59,6 +59,8 @@ def test_count_makes_devices_alike() -> None:
         ("rounds=many", "rounds: "),
         ("seed=-1", "seed: "),
         ("uplink.codec=int9", "uplink: unknown codec 'int9': one of fp32, fp16, int8"),
+        ("federation.close_after=0%", "federation.close_after: at 0% a round would close before it begins"),
+        ("federation.late=forgive", "federation.late: "),
         ("emulation.backend=magic", "emulation.backend: "),
         ("model=sd15", "training.trainer=synthetic go together"),
         ("name=../escape", "name: "),

@@ -119,9 +119,15 @@ class Device:
         )
         return self.stub.Register(request, timeout=TIMEOUT_S)
 
-    def listen(self) -> None:
+    def listen(self, held_payload: bytes = b"", held_bytes: int = 0) -> None:
         """Open the stream of tasks."""
-        request = pb.TasksRequest(client_id=self.name, session=self.session, run_id="run-7")
+        request = pb.TasksRequest(
+            client_id=self.name,
+            session=self.session,
+            run_id="run-7",
+            held_payload=held_payload,
+            held_bytes=held_bytes,
+        )
         self.tasks = self.stub.Tasks(request, timeout=2 * TIMEOUT_S)
 
     def enter(self, examples: int = 1, digest: bytes = LAYOUT.digest) -> Device:
@@ -137,6 +143,7 @@ class Device:
         assert instruction.WhichOneof("kind") == "round_start", instruction
         start = instruction.round_start
         intake, payload = Intake(start.payload_bytes), bytearray()
+        intake.received = start.offset
         while start.offset + len(payload) < start.payload_bytes:
             payload += intake.accept(next(self.tasks).chunk)
         return start, bytes(payload)
@@ -180,19 +187,28 @@ class Device:
         header = self.header(len(payload), round_number=round_number, offset=offset, codec=codec)
         return self.send([header, *pieces(payload, offset)])
 
-    def upload_part_and_stall(self, update: Vector, count: int) -> None:
-        """Start an upload, send `count` chunks, and leave the stream open; returns once they have come."""
+    def upload_part_and_stall(self, update: Vector, count: int) -> threading.Event:
+        """Start an upload, send `count` chunks, and the others once the event is set that is returned; it is
+        returned when those have come."""
+        release = threading.Event()
 
         def parts() -> Iterator[pb.UploadPart]:
             yield self.header()
-            yield from pieces(update.astype("<f4").tobytes())[:count]
-            threading.Event().wait(TIMEOUT_S)
+            parts = pieces(update.astype("<f4").tobytes())
+            yield from parts[:count]
+            release.wait(TIMEOUT_S)
+            yield from parts[count:]
 
         self._stalled = self.stub.Upload.future(parts(), timeout=TIMEOUT_S)  # cancelled if nobody holds it
         limit = time.monotonic() + TIMEOUT_S
         while self.held() < count * PIECE:
             assert time.monotonic() < limit
             time.sleep(0.02)
+        return release
+
+    def stalled_reply(self) -> pb.UploadReply:
+        """What the server says to the upload that stalled."""
+        return self._stalled.result()
 
     def held(self, round_number: int = 1) -> int:
         """Bytes of this device's update that the server says it holds."""
