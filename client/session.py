@@ -11,6 +11,7 @@ import time
 import uuid
 from dataclasses import asdict, dataclass
 from dataclasses import field as dataclass_field
+from typing import Any
 
 import grpc
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from client.counters import read_counters
 from client.device import Compute
 from client.download import Download
+from client.presence import presence
 from client.progress import Progress
 from client.trainers import build_trainer
 from client.training import Trainer
@@ -130,6 +132,28 @@ class Session:
 
     def _follow(self, stub: federation_pb2_grpc.FederationStub) -> bool:
         """Do what the Tasks stream says. Returns whether it said finish."""
+        stream = self._listen(stub)
+        self._send(stub)
+        for instruction in stream:
+            kind = instruction.WhichOneof("kind")
+            if kind == "finish":
+                log.info("finished: %s", instruction.finish.reason)
+                return True
+            download = self._receive(kind, instruction)
+            # A round that is pushed again after a reconnect may have been done already.
+            if download.complete and download.vector is not None:
+                with presence(stream, self._connect_again):
+                    self._unsent = self._work(download.start, download.take())
+                try:
+                    self._send(stub)
+                except grpc.RpcError as error:
+                    if error.code() is grpc.StatusCode.UNAVAILABLE and _says_finish(stream):
+                        return True  # The run ended while this device trained, and the server is gone.
+                    raise
+        raise SessionError("the server ended the stream without a word")
+
+    def _listen(self, stub: federation_pb2_grpc.FederationStub) -> Any:
+        """Open the stream of tasks, from where it was cut off."""
         held = self._download
         stream = stub.Tasks(
             pb.TasksRequest(
@@ -141,18 +165,19 @@ class Session:
             )
         )
         self.events.write("connected", **asdict(read_counters()))
-        self._send(stub)
-        for instruction in stream:
-            kind = instruction.WhichOneof("kind")
-            if kind == "finish":
-                log.info("finished: %s", instruction.finish.reason)
-                return True
-            download = self._receive(kind, instruction)
-            # A round that is pushed again after a reconnect may have been done already.
-            if download.complete and download.vector is not None:
-                self._unsent = self._work(download.start, download.take())
-                self._send(stub)
-        raise SessionError("the server ended the stream without a word")
+        return stream
+
+    def _connect_again(self) -> tuple[grpc.Channel, Any]:
+        """Another connection of this session, beside the one that broke."""
+        self.events.write("connection_lost", code="", details="while training")
+        channel = grpc.insecure_channel(self.server, options=grpc_options(self.keepalive_s, self.connect_s))
+        try:
+            stub = federation_pb2_grpc.FederationStub(channel)
+            self._join(stub, timeout_s=self.reconnect_s)
+            return channel, self._listen(stub)
+        except Exception:
+            channel.close()
+            raise
 
     def _receive(self, kind: str, instruction: pb.Instruction) -> Download:
         """The global adapter that is coming down, after one more message of it."""
@@ -213,3 +238,11 @@ class Session:
     def _require_ok(self, status: pb.Status, reason: str) -> None:
         if status != pb.STATUS_OK:
             raise SessionError(f"{self.server} refused {self.client_id}: {reason}")
+
+
+def _says_finish(stream: Any) -> bool:
+    """Whether a stream whose connection is gone still holds the server's last word."""
+    try:
+        return any(instruction.WhichOneof("kind") == "finish" for instruction in stream)
+    except grpc.RpcError:
+        return False

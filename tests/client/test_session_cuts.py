@@ -101,6 +101,37 @@ def test_a_device_that_was_cut_while_it_trained_does_not_get_the_adapter_again(
     assert cable.carried[False] < 1.02 * 4 * LAYOUT.size
 
 
+def test_a_device_that_is_cut_while_it_trains_is_back_before_it_is_given_up(
+    federation: Callable[..., Federation],
+) -> None:
+    """Four seconds of training, cut at once, a grace of one: it does not wait for the training to end."""
+    run = federation("dev0", "--reconnect-grace", 1)
+    run.server.wait_for("server_ready")
+    cable = Cable(run.port)
+    client = run.client("dev0", "--seconds-per-step", 1.0, port=cable.port)
+    client.wait_for("compute_start")
+    cable.cut()
+    time.sleep(1.5)
+    cable.cut()  # and once more
+    assert client.wait() == 0, client.complaint
+    assert run.server.wait() == 0
+    cable.close()
+    assert run.server.events("round_end")[0]["outcomes"] == {"dev0": "finished"}
+    assert cable.carried[False] < 1.02 * 4 * LAYOUT.size
+
+
+def test_a_run_that_ends_while_a_device_trains_ends_the_device_without_a_complaint(
+    federation: Callable[..., Federation],
+) -> None:
+    run = federation("dev0,dev1", "--close-after", 0.5)
+    slow = run.client("dev0", "--seconds-per-step", 0.8, "--reconnect", 5)
+    slow.wait_for("connected")
+    assert run.client("dev1").wait() == 0
+    assert run.server.wait() == 0
+    assert slow.wait() == 0, slow.complaint
+    assert not slow.events("upload_start")
+
+
 def test_a_device_that_is_silent_for_many_pings_stays_connected(
     federation: Callable[..., Federation],
 ) -> None:
