@@ -6,6 +6,7 @@ A connection that broke unnoticed would cost the device its round: the server gi
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,46 +14,57 @@ from typing import Any
 import grpc
 
 _AGAIN_S = 0.2
-_LOOK_S = 0.05
+
+Connect = Callable[[], tuple[grpc.Channel, Any]]
+"""A new channel, and on it a stream that the server takes for the device."""
 
 
 @contextmanager
-def presence(stream: Any, connect: Callable[[], tuple[grpc.Channel, Any]]) -> Iterator[None]:
+def presence(stream: Any, connect: Connect) -> Iterator[None]:
     """While the body runs, replace `stream` when it breaks, and its replacements when those do.
 
-    `connect` returns a channel and a stream that the server takes for the device. It is let go with the body;
-    its owner then finds its own stream broken and connects for itself.
+    They are let go with the body; its owner then finds its own stream broken and connects for itself.
     """
-    done = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(stream, connect, done), daemon=True, name="presence")
+    keeper = _Keeper(stream, connect)
     keeper.start()
     try:
         yield
     finally:
-        done.set()
-        keeper.join()
+        keeper.stop()
 
 
-def _keep(stream: Any, connect: Callable[[], tuple[grpc.Channel, Any]], done: threading.Event) -> None:
-    channel: grpc.Channel | None = None
-    while _broke(stream, done):
-        if channel is not None:
-            channel.close()
-            channel = None
-        try:
-            channel, stream = connect()
-        except (grpc.RpcError, RuntimeError):
-            done.wait(_AGAIN_S)
-    if channel is not None:
-        channel.close()
+class _Keeper(threading.Thread):
+    def __init__(self, stream: Any, connect: Connect) -> None:
+        super().__init__(name="presence", daemon=True)
+        self._stream, self._connect = stream, connect
+        self._channel: grpc.Channel | None = None
+        self._done = False
+        self._woken = threading.Event()
 
+    def stop(self) -> None:
+        self._done = True
+        self._woken.set()
+        self.join()
 
-def _broke(stream: Any, done: threading.Event) -> bool:
-    """Wait until the body is done or the stream ends; whether it broke, rather than came to its end."""
-    woken = threading.Event()
-    done_or_ended = (done, woken)
-    if not stream.add_callback(woken.set):
-        woken.set()
-    while not any(event.wait(_LOOK_S) for event in done_or_ended):
-        pass
-    return not done.is_set() and stream.code() is not grpc.StatusCode.OK
+    def run(self) -> None:
+        while self._broke():
+            self._let_go()
+            try:
+                self._channel, self._stream = self._connect()
+            except (grpc.RpcError, RuntimeError):
+                time.sleep(_AGAIN_S)
+        self._let_go()
+
+    def _broke(self) -> bool:
+        """Wait until the body is done or the stream ends; whether it broke, rather than came to its end."""
+        if not self._stream.add_callback(self._woken.set):
+            self._woken.set()
+        while not self._done and self._stream.is_active():
+            self._woken.wait()
+            self._woken.clear()
+        return not self._done and self._stream.code() is not grpc.StatusCode.OK
+
+    def _let_go(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None

@@ -11,7 +11,7 @@ from proto import federation_pb2_grpc
 from server.aggregation.fedavg import LARGEST_WEIGHT
 from server.devices import Device, Outbox, Refusal
 from server.receiving import Uploads
-from server.rounds import Federation, OpenRound
+from server.rounds import Federation, OpenRound, log
 
 
 class FederationService(federation_pb2_grpc.FederationServicer):
@@ -77,6 +77,8 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         try:
             async for instruction in self._instructions(device, outbox, request):
                 await context.write(instruction)
+        except grpc.aio.BaseError:
+            log.info("the connection of %s broke", device.name)
         finally:
             self._registry.disconnect(device, outbox)
             open_round = self._federation.round
