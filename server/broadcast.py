@@ -62,8 +62,10 @@ class Broadcast:
     async def chunks(self, offset: int) -> AsyncIterator[Chunk]:
         """From byte `offset` on, as far as the payload goes."""
         loop = asyncio.get_running_loop()
-        while not (self._all_encoded and offset >= self._encoded):
+        while True:
             await self._changes.until(partial(self._more_than, offset))
+            if offset >= self._encoded:
+                return
             count = min(_BATCH_BYTES, self._encoded - offset)
             for chunk in await loop.run_in_executor(self._executor, self._read, offset, count):
                 yield chunk

@@ -229,7 +229,7 @@ class Federation:
         self.late_uploads |= {(*key, closing.number): unfinished[key] for key in kept}
         for key, upload in unfinished.items():
             await (upload.detach() if key in kept else upload.discard())
-        for guest in closing.guests:
+        for guest in list(closing.guests):
             await guest.detach()
         for name, session, number in list(self.late_uploads):
             if self.registry.devices[name].session != session:

@@ -115,6 +115,11 @@ def test_a_download_that_was_cut_goes_on_where_it_stopped(start: Callable[..., S
             again, rest = after.next_round()
             assert (again.payload_id, again.offset) == (first.payload_id, held)
             assert rest == whole[held:]
+    with Device(server, "dev0", session=before.session) as liar:
+        liar.join()
+        liar.register()
+        liar.listen(first.payload_id, 2**62)
+        assert next(liar.tasks).round_start.offset == 2**62  # and nothing after it
     with Device(server, "dev0", session=before.session) as other:
         other.join()
         other.register()
