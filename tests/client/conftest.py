@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from running import INITIAL, LAYOUT, ROOT, TASK, Federation, Running, free_port
 
-from proto.adapter import save_adapter
+from client.synthetic import initial_adapter
+from proto.adapter import AdapterLayout, save_adapter
 
 
 @pytest.fixture
@@ -36,9 +37,12 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture
 def federation(tmp_path: Path, spawn: Callable[..., Running]) -> Callable[..., Federation]:
-    def federation(devices: str, *options: object, task: object = TASK) -> Federation:
+    def federation(
+        devices: str, *options: object, task: object = TASK, layout: AdapterLayout = LAYOUT
+    ) -> Federation:
         port = free_port()
-        save_adapter(tmp_path / "initial.safetensors", LAYOUT, INITIAL)
+        initial = INITIAL if layout is LAYOUT else initial_adapter(layout, seed=0)
+        save_adapter(tmp_path / "initial.safetensors", layout, initial)
         server = spawn(
             *("server", "--listen", f"127.0.0.1:{port}", "--devices", devices, "--task", json.dumps(task)),
             *("--initial", tmp_path / "initial.safetensors", "--checkpoints", tmp_path / "adapters"),
