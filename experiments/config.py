@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from emulation.link import AccessLink
 from experiments.config_network import Device, Network
@@ -75,9 +75,27 @@ class Federation(Section):
     availability_period: Duration | None = Field(None, gt=0)
     """The file begins anew after each period; None: never."""
     round_deadline: Duration = 3600.0
+    """A round closes after this long with the updates that have come whole."""
+    close_after: Fraction = 1.0
+    """Or when this share of its cohort has finished, and `close_grace` has passed since."""
+    close_grace: Duration = 0.0
+    late: Literal["refuse", "next_round"] = "refuse"
+    """What becomes of an update whose round has closed: nothing, or it counts in the round that is open when
+    all of it is there, with a weight of examples * (1 + rounds it is late)^-staleness_exponent."""
+    staleness_exponent: float = Field(0.5, ge=0, le=10)
     join_timeout: Duration = 300.0
     reconnect_grace: Duration = 5.0
+    """How long a device whose connection broke may take to come back before its round is lost."""
+    reconnect_timeout: Duration = 60.0
+    """How long a device looks for a server that it cannot reach."""
     port: int = Field(50051, ge=1, le=65535)
+
+    @field_validator("close_after")
+    @classmethod
+    def _somebody_finishes(cls, share: float) -> float:
+        if share == 0:
+            raise ValueError("at 0% a round would close before it begins")
+        return share
 
 
 class Emulation(Section):

@@ -27,6 +27,8 @@ from proto.events import EventLog
 
 _POLL_S = 0.05
 _SERVER_START_S = 60.0
+_CONNECT_S = 10.0
+_KEEPALIVE_S = 60.0
 _CLIENT = "client.__main__:main"
 
 
@@ -68,6 +70,11 @@ class Fleet:
         self._exited: dict[str, int] = {}
         self.link_rows: list[dict[str, Any]] = []
 
+    @property
+    def _slower(self) -> float:
+        """By how much connections are given more time: links in fast motion are no quicker to connect by."""
+        return max(1.0, self._experiment.dilation)
+
     def run(self) -> None:
         """Start everything, and return when the server has ended. Raises RunError, LauncherError."""
         self._progress.stage("loading the model")
@@ -85,10 +92,13 @@ class Fleet:
                     server.kill()
 
     def _fork_devices(self) -> None:
-        address = f"{self._network.ip('server')}:{self._experiment.federation.port}"
+        federation, slower = self._experiment.federation, self._slower
+        address = f"{self._network.ip('server')}:{federation.port}"
         for name, device in self._devices:
             arguments = ["--server", address, "--id", name, "--slots", str(self._slots)]
             arguments += ["--events", str(self._dir / "events" / f"{name}.jsonl")]
+            arguments += ["--reconnect", str(federation.reconnect_timeout * slower)]
+            arguments += ["--connect", str(_CONNECT_S * slower), "--keepalive", str(_KEEPALIVE_S * slower)]
             if (seconds := self._experiment.seconds_per_step(device)) is not None:
                 arguments += ["--seconds-per-step", str(seconds * self._experiment.dilation)]
             pid = self._launcher.fork(
@@ -153,8 +163,11 @@ class Fleet:
             "downlink-codec": experiment.downlink.codec,
             "seed": experiment.seed,
             "deadline": federation.round_deadline * experiment.dilation,
+            "close-after": federation.close_after,
+            "close-grace": federation.close_grace * experiment.dilation,
             "join-timeout": federation.join_timeout,
             "reconnect-grace": federation.reconnect_grace * experiment.dilation,
+            "keepalive": _KEEPALIVE_S * self._slower,
             "events": self._dir / "events" / "server.jsonl",
         }
         if federation.availability is not None:
@@ -163,6 +176,8 @@ class Fleet:
             options |= {"availability": kept, "availability-scale": experiment.dilation}
             if federation.availability_period is not None:
                 options["availability-period"] = federation.availability_period
+        if federation.late == "next_round":
+            options["staleness-exponent"] = federation.staleness_exponent
         command = ["mnexec", "-a", str(self._network.pid("server")), sys.executable, "-m", "server"]
         for key, value in options.items():
             command += [f"--{key}", str(value)]

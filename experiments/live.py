@@ -122,7 +122,7 @@ class Progress:
             case "upload_received":
                 device.up_bytes += event["payload_bytes"]
                 device.enter("done")
-            case "client_lost" | "refused" | "client_exit" | "client_failed":
+            case "client_lost" | "client_late" | "refused" | "client_exit" | "client_failed":
                 device.enter("ended" if event.get("status") == 0 else kind.removeprefix("client_"))
 
     def _line(self, text: str) -> None:

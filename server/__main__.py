@@ -17,6 +17,7 @@ import grpc
 from proto import codecs, federation_pb2_grpc
 from proto.adapter import LayoutError, load_adapter
 from proto.codecs import CodecError
+from proto.connection import connection_options
 from proto.events import EventLog
 from server.cohorts import Cohorts
 from server.devices import Registry
@@ -24,15 +25,6 @@ from server.rounds import Federation, Plan
 from server.selection import SelectionError, parse, read_availability
 from server.selection.policies import POLICIES
 from server.service import FederationService
-
-_GRPC_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # Two servers on one port must clash, not share it.
-    # A client that trains for an hour is silent, not dead; TCP is probed once a minute.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 60_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-]
 
 
 class PortError(RuntimeError):
@@ -67,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--deadline", type=float, default=3600, help="seconds until a round closes")
     cli.add_argument("--join-timeout", type=float, default=300, help="seconds to wait for all devices")
     cli.add_argument("--reconnect-grace", type=float, default=5, help="seconds for a cut device to return")
+    cli.add_argument("--close-after", type=float, default=1.0, help="fraction of a cohort that ends a round")
+    cli.add_argument("--close-grace", type=float, default=0, help="seconds the others get after that")
+    cli.add_argument(
+        "--staleness-exponent", type=float, help="late updates count, by (1 + staleness)^-this; else refused"
+    )
+    cli.add_argument("--keepalive", type=float, default=60, help="seconds of silence until a ping")
     cli.add_argument("--events", type=Path, help="append events to this JSON Lines file")
     return cli
 
@@ -87,6 +85,9 @@ async def serve(arguments: argparse.Namespace) -> bool:
             deadline_s=arguments.deadline,
             join_timeout_s=arguments.join_timeout,
             reconnect_grace_s=arguments.reconnect_grace,
+            close_share=arguments.close_after,
+            close_grace_s=arguments.close_grace,
+            staleness_exponent=arguments.staleness_exponent,
         ),
         registry=registry,
         cohorts=_cohorts(arguments, registry, events),
@@ -95,7 +96,9 @@ async def serve(arguments: argparse.Namespace) -> bool:
         checkpoints=arguments.checkpoints,
         events=events,
     )
-    server = grpc.aio.server(options=_GRPC_OPTIONS)
+    # Two servers on one port must clash, not share it.
+    options = [("grpc.so_reuseport", 0), *connection_options(arguments.keepalive)]
+    server = grpc.aio.server(options=options)
     federation_pb2_grpc.add_FederationServicer_to_server(
         FederationService(federation, arguments.task), server
     )
@@ -111,7 +114,7 @@ async def serve(arguments: argparse.Namespace) -> bool:
         return await federation.run()
     finally:
         federation.events.write("server_end")
-        await server.stop(grace=1)
+        await server.stop(grace=5)
 
 
 def _cohorts(arguments: argparse.Namespace, registry: Registry, events: EventLog) -> Cohorts:

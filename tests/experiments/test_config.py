@@ -68,6 +68,8 @@ def test_count_makes_devices_alike() -> None:
         ("federation.selection=power_of_choice(3)", "federation.selection: .* a cohort of 4 takes"),
         ("federation.availability_period=0s", "federation.availability_period: "),
         ("federation.availability_period=9s", "federation.availability_period: there is no federation.avail"),
+        ("federation.close_after=0%", "federation.close_after: at 0% a round would close before it begins"),
+        ("federation.late=forgive", "federation.late: "),
         ("emulation.backend=magic", "emulation.backend: "),
         ("model=sd15", "training.trainer=synthetic go together"),
         ("name=../escape", "name: "),
