@@ -24,6 +24,8 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--seconds-per-step", type=float, help="hold updates as if a local step took this long")
     cli.add_argument("--slots", type=Path, help="folder of lock files that gate training to the cores")
     cli.add_argument("--reconnect", type=float, default=60, help="seconds to look for a lost server")
+    cli.add_argument("--connect", type=float, default=10, help="seconds that one attempt to connect may take")
+    cli.add_argument("--keepalive", type=float, default=60, help="seconds of silence until a ping")
     return cli
 
 
@@ -37,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         events=EventLog(arguments.events, arguments.id),
         compute=Compute(arguments.seconds_per_step, arguments.slots),
         reconnect_s=arguments.reconnect,
+        connect_s=arguments.connect,
+        keepalive_s=arguments.keepalive,
     )
     try:
         session.run()

@@ -1,7 +1,7 @@
 """A device's session with the server: join, register, then rounds until it is told to finish.
 
 One thread does everything in order; gRPC keeps the connection alive beneath it. A cut connection is
-joined again, and an update that was under way resumes at the byte the server holds.
+joined again, and what was under way in either direction goes on at the byte where it was cut.
 """
 
 from __future__ import annotations
@@ -9,53 +9,49 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from dataclasses import field as dataclass_field
+from typing import Any
 
 import grpc
 import numpy as np
 
 from client.counters import read_counters
 from client.device import Compute
+from client.download import Download
+from client.presence import presence
+from client.progress import Progress
 from client.trainers import build_trainer
 from client.training import Trainer
-from proto import codecs, federation_pb2_grpc
+from client.upload import Update
 from proto import federation_pb2 as pb
+from proto import federation_pb2_grpc
 from proto.adapter import Vector
+from proto.connection import connection_options
 from proto.events import EventLog
-from proto.payload import Assembler, chunks
+from proto.payload import PayloadError
 
 log = logging.getLogger("client")
 
-_GRPC_OPTIONS = [
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 60_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 20_000),  # How long one attempt to connect may take.
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.enable_http_proxy", 0),
-]
-_PROGRESS_EVERY_S = 0.25
-_CONNECT_TIMEOUT_S = 30.0
-_UPLOAD_ATTEMPTS = 5
+
+def grpc_options(keepalive_s: float, connect_s: float) -> list[tuple[str, int]]:
+    """gRPC's channel arguments.
+
+    `min_reconnect_backoff_ms` is, whatever its name says, how long one attempt to connect may take: TCP's
+    and HTTP/2's handshakes are seconds on a bad link, and a lost SYN costs one more. An attempt that is
+    refused at once is repeated by the backoff.
+    """
+    return [
+        *connection_options(keepalive_s),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", round(1000 * connect_s)),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.enable_http_proxy", 0),
+    ]
 
 
 class SessionError(RuntimeError):
     """The server turned this device away, or cannot be reached; the message says which and why."""
-
-
-@dataclass
-class Update:
-    """An encoded update until the server has it."""
-
-    round_number: int
-    codec: str
-    payload: bytes
-    steps: int
-    loss: float
-    attempt: int = 0
 
 
 @dataclass
@@ -67,22 +63,27 @@ class Session:
     events: EventLog
     compute: Compute = dataclass_field(default_factory=Compute)
     reconnect_s: float = 60.0
-    """How long to try to reach the server again before giving up."""
+    """How long to try to reach the server again, and to wait for a short answer, before giving up."""
+    connect_s: float = 10.0
+    """How long one attempt to connect may take."""
+    keepalive_s: float = 60.0
+    """How long the connection may be silent until it is probed."""
 
     def __post_init__(self) -> None:
         self._session = uuid.uuid4().hex
         self._run_id = ""
         self._trainer: Trainer | None = None
+        self._download: Download | None = None
         self._unsent: Update | None = None
-        self._done_round = 0
 
     def run(self) -> None:
         """Take part until the server says finish. Raises SessionError."""
         self.events.write("client_start", server=self.server)
+        options = grpc_options(self.keepalive_s, self.connect_s)
         lost_at: float | None = time.monotonic()
         while True:
             try:
-                with grpc.insecure_channel(self.server, options=_GRPC_OPTIONS) as channel:
+                with grpc.insecure_channel(self.server, options=options) as channel:
                     stub = federation_pb2_grpc.FederationStub(channel)
                     lost_at = lost_at or time.monotonic()
                     self._join(stub, timeout_s=max(0.1, lost_at + self.reconnect_s - time.monotonic()))
@@ -106,7 +107,7 @@ class Session:
         """Take a place, build the trainer the task asks for, agree on the layout."""
         joined = stub.Join(
             pb.JoinRequest(client_id=self.client_id, session=self._session),
-            timeout=min(timeout_s, _CONNECT_TIMEOUT_S),
+            timeout=timeout_s,
             wait_for_ready=True,
         )
         self._require_ok(joined.status, joined.reason)
@@ -125,64 +126,83 @@ class Session:
                 layout_digest=self._trainer.layout.digest,
                 examples=self._trainer.examples,
             ),
-            timeout=_CONNECT_TIMEOUT_S,
+            timeout=self.reconnect_s,
         )
         self._require_ok(registered.status, registered.reason)
 
     def _follow(self, stub: federation_pb2_grpc.FederationStub) -> bool:
         """Do what the Tasks stream says. Returns whether it said finish."""
-        request = pb.TasksRequest(client_id=self.client_id, session=self._session, run_id=self._run_id)
-        stream = stub.Tasks(request)
-        self.events.write("connected", **asdict(read_counters()))
-        if self._unsent is not None:
-            self._send(stub)
+        stream = self._listen(stub)
+        self._send(stub)
         for instruction in stream:
             kind = instruction.WhichOneof("kind")
             if kind == "finish":
                 log.info("finished: %s", instruction.finish.reason)
                 return True
-            if kind == "round_start":
-                start = instruction.round_start
-                adapter = self._receive(start, instruction.ByteSize(), stream)
-                # A round that is pushed again after a reconnect has been done already.
-                if start.round > self._done_round:
-                    self._unsent = self._work(start, adapter)
-                    self._done_round = start.round
+            download = self._receive(kind, instruction)
+            # A round that is pushed again after a reconnect may have been done already.
+            if download.complete and download.vector is not None:
+                with presence(stream, self._connect_again):
+                    self._unsent = self._work(download.start, download.take())
+                try:
                     self._send(stub)
+                except grpc.RpcError as error:
+                    if error.code() is grpc.StatusCode.UNAVAILABLE and _says_finish(stream):
+                        return True  # The run ended while this device trained, and the server is gone.
+                    raise
         raise SessionError("the server ended the stream without a word")
 
-    def _receive(self, start: pb.RoundStart, message_bytes: int, stream: Iterator[pb.Instruction]) -> Vector:
-        """Gather the chunks of a round's global adapter; shape (layout.size,)."""
-        assert self._trainer is not None
-        size = self._trainer.layout.size
-        codec = codecs.parse(start.downlink_codec)
-        if start.payload_bytes > codec.encoded_bytes(size):
-            raise SessionError(f"round {start.round}: {start.payload_bytes} bytes is no {codec.name} adapter")
-        self.events.write("download_first", round=start.round, payload_bytes=start.payload_bytes)
-        progress = _Progress(self.events, "download_progress", start.round)
-        assembler = Assembler(start.payload_bytes)
-        while not assembler.complete:
-            instruction = next(stream, None)
-            if instruction is None:
-                raise SessionError(f"the server ended the stream in the middle of round {start.round}")
-            message_bytes += instruction.ByteSize()
-            assembler.add(instruction.chunk)
-            progress.report(assembler.received)
-        adapter = codec.decode(assembler.payload(), size)
-        self.events.write(
-            "download_end",
-            round=start.round,
-            payload_bytes=start.payload_bytes,
-            message_bytes=message_bytes,
-            **asdict(read_counters()),
+    def _listen(self, stub: federation_pb2_grpc.FederationStub) -> Any:
+        """Open the stream of tasks, from where it was cut off."""
+        held = self._download
+        stream = stub.Tasks(
+            pb.TasksRequest(
+                client_id=self.client_id,
+                session=self._session,
+                run_id=self._run_id,
+                held_payload=held.start.payload_id if held else b"",
+                held_bytes=held.received if held else 0,
+            )
         )
-        return adapter
+        self.events.write("connected", **asdict(read_counters()))
+        return stream
+
+    def _connect_again(self) -> tuple[grpc.Channel, Any]:
+        """Another connection of this session, beside the one that broke."""
+        self.events.write("connection_lost", code="", details="while training")
+        channel = grpc.insecure_channel(self.server, options=grpc_options(self.keepalive_s, self.connect_s))
+        try:
+            stub = federation_pb2_grpc.FederationStub(channel)
+            self._join(stub, timeout_s=self.reconnect_s)
+            return channel, self._listen(stub)
+        except Exception:
+            channel.close()
+            raise
+
+    def _receive(self, kind: str, instruction: pb.Instruction) -> Download:
+        """The global adapter that is coming down, after one more message of it."""
+        assert self._trainer is not None
+        try:
+            if kind == "round_start":
+                start = instruction.round_start
+                if self._download is None or self._download.start.payload_id != start.payload_id:
+                    # Another payload than before: of that, the rest will not come.
+                    self._download = None
+                    self._download = Download(start, self._trainer.layout.size, self.events)
+                self._download.count(instruction)
+            elif self._download is not None:
+                self._download.add(instruction)
+        except PayloadError as error:
+            raise SessionError(f"{self.server} sent no adapter: {error}") from error
+        if self._download is None:
+            raise SessionError(f"{self.server} sent a chunk of no round")
+        return self._download
 
     def _work(self, start: pb.RoundStart, adapter: Vector) -> Update:
-        """Train and encode: what goes up is the difference to the adapter that came down."""
+        """Train: what goes up is the difference to the adapter that came down."""
         assert self._trainer is not None
         number = start.round
-        progress = _Progress(self.events, "compute_progress", number)
+        progress = Progress(self.events, "compute_progress", number)
         # A profile's time runs from here; measured compute begins when a core is free.
         began = time.monotonic()
         if self.compute.seconds_per_step is not None:
@@ -203,83 +223,26 @@ class Session:
             cpu_s=cpu,
             overrun_s=max(0.0, -hold_s),
         )
-        codec = codecs.parse(start.uplink_codec)
-        rng = np.random.default_rng(np.frombuffer(f"{self.client_id}/{number}".encode(), np.uint8))
-        payload = codec.encode(result.vector - adapter, rng)
-        self.events.write("encode_end", round=number, payload_bytes=len(payload), **asdict(read_counters()))
-        return Update(number, codec.name, payload, result.steps, result.loss)
+        np.subtract(result.vector, adapter, out=result.vector)
+        key = pb.UploadKey(client_id=self.client_id, session=self._session, run_id=self._run_id, round=number)
+        return Update(
+            key, start.uplink_codec, result.vector, steps=result.steps, loss=result.loss, events=self.events
+        )
 
     def _send(self, stub: federation_pb2_grpc.FederationStub) -> None:
-        """Upload the update; damaged or cut streams are sent again from where the server stands."""
-        update = self._unsent
-        assert update is not None
-        key = pb.UploadKey(
-            client_id=self.client_id,
-            session=self._session,
-            run_id=self._run_id,
-            round=update.round_number,
-        )
-        offset = 0
-        if update.attempt:
-            held = stub.UploadStatus(key, timeout=_CONNECT_TIMEOUT_S)
-            if held.status != pb.STATUS_OK:
-                self._sent(update, held.status, held.reason)
-                return
-            offset = held.received
-        while True:
-            update.attempt += 1
-            reply = stub.Upload(self._parts(update, key, offset))
-            offset = reply.received
-            again = reply.status in (pb.STATUS_CORRUPT, pb.STATUS_INCOMPLETE)
-            if not again or update.attempt >= _UPLOAD_ATTEMPTS:
-                self._sent(update, reply.status, reply.reason)
-                return
-
-    def _parts(self, update: Update, key: pb.UploadKey, offset: int) -> Iterator[pb.UploadPart]:
-        """Header and chunks; gRPC takes the next part when the last is on its way."""
-        header = pb.UploadHeader(
-            key=key,
-            attempt=update.attempt,
-            codec=update.codec,
-            payload_bytes=len(update.payload),
-            offset=offset,
-            steps=update.steps,
-            loss=update.loss,
-        )
-        self.events.write("upload_start", round=update.round_number, attempt=update.attempt, offset=offset)
-        progress = _Progress(self.events, "upload_progress", update.round_number)
-        yield pb.UploadPart(header=header)
-        for chunk in chunks(update.payload, offset):
-            yield pb.UploadPart(chunk=chunk)
-            progress.report(chunk.offset + len(chunk.data))
-
-    def _sent(self, update: Update, status: pb.Status, reason: str) -> None:
-        self._unsent = None
-        self.events.write(
-            "upload_end",
-            round=update.round_number,
-            status=pb.Status.Name(status),
-            reason=reason,
-            attempts=update.attempt,
-            **asdict(read_counters()),
-        )
-        if status not in (pb.STATUS_OK, pb.STATUS_ALREADY_HELD):
-            log.warning("round %d: update not taken: %s", update.round_number, reason)
+        """Upload what there is to upload; a cut leaves it for the next connection."""
+        if self._unsent is not None:
+            self._unsent.send(stub, timeout_s=self.reconnect_s)
+            self._unsent = None
 
     def _require_ok(self, status: pb.Status, reason: str) -> None:
         if status != pb.STATUS_OK:
             raise SessionError(f"{self.server} refused {self.client_id}: {reason}")
 
 
-class _Progress:
-    """Writes how far something is, a few times a second."""
-
-    def __init__(self, events: EventLog, event: str, round_number: int) -> None:
-        self._events, self._event, self._round = events, event, round_number
-        self._last = 0.0
-
-    def report(self, done: int) -> None:
-        now = time.monotonic()
-        if now - self._last >= _PROGRESS_EVERY_S:
-            self._last = now
-            self._events.write(self._event, round=self._round, done=done)
+def _says_finish(stream: Any) -> bool:
+    """Whether a stream whose connection is gone still holds the server's last word."""
+    try:
+        return any(instruction.WhichOneof("kind") == "finish" for instruction in stream)
+    except grpc.RpcError:
+        return False

@@ -70,6 +70,8 @@ class SyntheticTrainer:
     ) -> LocalResult:
         """As Trainer.train, with no work in it."""
         rng = np.random.default_rng((*self._seed, round_number))
-        noise = rng.standard_normal(self.layout.size, np.float32) * np.float32(_UPDATE_SCALE)
+        vector = rng.standard_normal(self.layout.size, np.float32)
+        vector *= np.float32(_UPDATE_SCALE)
+        vector += adapter
         on_step(self._steps)
-        return LocalResult(adapter + noise, loss=float("nan"), steps=self._steps)
+        return LocalResult(vector, loss=float("nan"), steps=self._steps)

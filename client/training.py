@@ -13,8 +13,8 @@ from proto.adapter import AdapterLayout, Vector
 class LocalResult:
     """One round of local work.
 
-    `vector` is the local adapter afterwards, shape (layout.size,); `loss` the mean training loss,
-    NaN where nothing was trained.
+    `vector` is the local adapter afterwards, shape (layout.size,), the caller's own to change; `loss` the
+    mean training loss, NaN where nothing was trained.
     """
 
     vector: Vector

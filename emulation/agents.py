@@ -10,7 +10,6 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from emulation import expected
@@ -37,9 +36,7 @@ class Agents:
             )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()  # The kernel kills its forks with it.
         self._process.wait()
         self._socket.close()

@@ -22,8 +22,8 @@ from emulation.agents import Agents, Way
 from emulation.link import AccessLink, LinkSpec
 from emulation.measure import Bench, Stage
 
-FRAMES_PER_S = 60_000.0
-"""What all probes at a time may send: two busy cores carry it, and sixteen links of 20 Mbit/s both ways."""
+FRAMES_PER_S = 32_000.0
+"""What all probes at a time may send: two busy cores carry it for minutes without disturbing one another."""
 _LINKS_AT_ONCE = 128  # Four agents each.
 _WORTH_SAYING_S = 120.0
 
@@ -60,7 +60,7 @@ class Measurable(Protocol):
     def ip(self, host: str) -> str: ...
 
 
-def calibrate(network: Measurable, *, quick: bool) -> list[Check]:
+def calibrate(network: Measurable, *, quick: bool, frames_per_s: float = FRAMES_PER_S) -> list[Check]:
     """Measure every link of a network that carries nothing else; the checks, link by link.
 
     Links that share air are measured alone, one at a time. Quick takes about 12 s for four devices; full
@@ -68,13 +68,13 @@ def calibrate(network: Measurable, *, quick: bool) -> list[Check]:
     more than two minutes. Raises LinkError if a probe itself cannot be made.
     """
     links, stages = network.links, QUICK if quick else FULL
-    duration_s = estimate_s(links, quick=quick)
+    duration_s = estimate_s(links, quick=quick, frames_per_s=frames_per_s)
     if duration_s > _WORTH_SAYING_S:
         print(f"calibration: about {duration_s / 60:.0f} min", file=sys.stderr, flush=True)
-    budget, checks = _Budget(FRAMES_PER_S), {link.device: list[Check]() for link in links}
+    budget, checks = _Budget(frames_per_s), {link.device: list[Check]() for link in links}
     for batch in _batches(links):
         with Agents() as agents, ThreadPoolExecutor(len(batch)) as pool:
-            fair_per_s = FRAMES_PER_S / (2 * len(batch))
+            fair_per_s = frames_per_s / (2 * len(batch))
             benches = [_bench(network, link, quick, agents, fair_per_s) for link in batch]
             groups = _together(benches)
             try:
@@ -88,17 +88,17 @@ def calibrate(network: Measurable, *, quick: bool) -> list[Check]:
     return [check for link in links for check in checks[link.device]]
 
 
-def estimate_s(links: Sequence[AccessLink], *, quick: bool) -> float:
+def estimate_s(links: Sequence[AccessLink], *, quick: bool, frames_per_s: float = FRAMES_PER_S) -> float:
     """About how long `calibrate` takes for these links, if no probe must be repeated."""
     total_s = 0.0
     for batch in _batches(links):
-        fair_per_s = FRAMES_PER_S / (2 * len(batch))
+        fair_per_s = frames_per_s / (2 * len(batch))
         benches = [Bench(link, _specs(link, links), quick, fair_per_s=fair_per_s) for link in batch]
         total_s += 0.5 + 0.02 * len(batch)  # The agents' start.
         for stage in QUICK if quick else FULL:
             alone_s = [sum(stage.seconds(bench) + 1 for bench in group) for group in _together(benches)]
             work = sum(stage.seconds(bench) * stage.frames_per_s(bench) for bench in benches)
-            total_s += max(*alone_s, work / FRAMES_PER_S, 0.0)
+            total_s += max(*alone_s, work / frames_per_s, 0.0)
     return total_s
 
 
@@ -108,7 +108,7 @@ def _batches(links: Sequence[AccessLink]) -> Iterator[list[AccessLink]]:
 
 
 def _together(benches: Sequence[Bench]) -> list[list[Bench]]:
-    """Groups of which only one link at a time is measured: those that share air."""
+    """Groups of which only one link at a time is measured: those that begin in one air, before any moves."""
     groups: dict[str, list[Bench]] = defaultdict(list)
     for bench in benches:
         air = bench.link.air

@@ -10,12 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol
 
 from emulation.backend import Direction
 from emulation.channel import DIRECTIONS, Channel, ChannelState
-from emulation.link import LinkChange
+from emulation.link import Air, LinkChange
 
 _MOST_LATE = 0.01
 """Share of steps that may come more than an interval late."""
@@ -50,7 +49,8 @@ Record = Callable[[Command], None]
 class ChannelDriver:
     """A thread that commands the network, from `with` to the block's end.
 
-    `devices` in the channel's order. A rate or loss is sent when it differs from the last sent by more
+    `devices` in the channel's order; `airs` by the channel's cells, where links share them: a link moves to
+    its serving cell's with the handover. A rate or loss is sent when it differs from the last sent by more
     than the share `epsilon` of it. `dilation` real seconds make an emulated one: the channel runs that
     much slower, and rates are divided by it.
     """
@@ -62,12 +62,16 @@ class ChannelDriver:
         devices: Sequence[str],
         record: Record,
         *,
+        airs: Sequence[Air] = (),
         dilation: float = 1.0,
         epsilon: float = 0.01,
     ) -> None:
         if len(devices) != len(channel.model.ways):
             raise ValueError(f"a channel of {len(channel.model.ways)} devices cannot drive {len(devices)}")
+        if airs and len(airs) != len(channel.model.cells_m):
+            raise ValueError(f"{len(airs)} airs for a channel of {len(channel.model.cells_m)} cells")
         self._channel, self._network, self._devices, self._record = channel, network, devices, record
+        self._airs = airs
         self._dilation, self._epsilon = dilation, epsilon
         self._sent: dict[Direction, LinkChange] = {}
         self._steps = self._late = 0
@@ -80,12 +84,7 @@ class ChannelDriver:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._leave.set()
         self._thread.join()
 
@@ -122,11 +121,12 @@ class ChannelDriver:
     def _apply(self, state: ChannelState) -> None:
         begun_s = time.monotonic()
         for number, device in enumerate(self._devices):
+            air = self._airs[state.cell[number]] if self._airs else None
             for side, direction in enumerate(DIRECTIONS):
                 up = bool(state.up[number, side])
                 rate = float(state.rate_bps[number, side]) / self._dilation if up else None
                 loss = float(state.loss[number, side]) if up else None
-                self._send(device, direction, LinkChange(rate_bps=rate, loss=loss, up=up))
+                self._send(device, direction, LinkChange(rate_bps=rate, loss=loss, up=up, air=air))
         self._record(Command(begun_s, time.monotonic(), state, dict(self._sent)))
 
     def _send(self, device: str, direction: str, wanted: LinkChange) -> None:
@@ -136,6 +136,7 @@ class ChannelDriver:
             rate_bps=wanted.rate_bps if self._differs(wanted.rate_bps, last.rate_bps) else None,
             loss=wanted.loss if self._differs(wanted.loss, last.loss) else None,
             up=wanted.up if wanted.up != last.up else None,
+            air=wanted.air if wanted.air != last.air else None,
         )
         if change == LinkChange():
             return
@@ -144,6 +145,7 @@ class ChannelDriver:
             rate_bps=last.rate_bps if change.rate_bps is None else change.rate_bps,
             loss=last.loss if change.loss is None else change.loss,
             up=wanted.up,
+            air=wanted.air,
         )
 
     def _differs(self, wanted: float | None, last: float | None) -> bool:

@@ -25,7 +25,6 @@ import sys
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from emulation.sandbox import die_with_parent
@@ -65,9 +64,7 @@ class Launcher:
     def __enter__(self) -> Launcher:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop the fork server; its children die with it, and a request that waits for it fails."""
         self._process.kill()
         self._process.wait()

@@ -106,13 +106,15 @@ class LinkChange:
     """What changes of a direction while it runs; None stays as it is.
 
     The backlog survives: a new rate holds from the next bit on, also of a frame half sent; a new delay
-    for frames that leave the queue after it; a link that is not `up` keeps its queue.
+    for frames that leave the queue after it; a link that is not `up` keeps its queue; one that goes over to
+    another `air` takes along its queue and what is left of a frame half sent.
     """
 
     rate_bps: float | None = None
     delay_s: float | None = None
     loss: float | None = None
     up: bool | None = None
+    air: Air | None = None
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,13 @@ class Air:
 
 @dataclass(frozen=True)
 class AccessLink:
-    """The two directions between a node and the next one towards the server; equal `air` is shared."""
+    """The two directions between a node and the next one towards the server; equal `air` is shared.
+
+    `roams` the airs that it may go over to while it runs, of the same scheduler as the `air` it begins in.
+    """
 
     device: str
     up: LinkSpec
     down: LinkSpec
     air: Air | None = None
+    roams: tuple[Air, ...] = ()

@@ -105,6 +105,11 @@ class Netem:
 
     def refuse(self, link: AccessLink) -> None:
         """Refuse what the kernel's disciplines cannot do: see emulation.netem_stages.refuse."""
+        if link.roams:
+            raise LinkError(
+                f"{link.device}: roams from air to air, and the kernel has no scheduler of airtime; "
+                "fix: emulation.backend=relay, which has"
+            )
         if link.air is not None and link.air.scheduler != "fixed":
             raise LinkError(
                 f"{link.device}: sharing {link.air.scheduler}: the kernel has no scheduler of airtime; "
@@ -149,7 +154,8 @@ class Netem:
                 delay_s=line.spec.delay_s if change.delay_s is None else change.delay_s,
                 loss=line.spec.loss if change.loss is None else change.loss,
             )
-            if not (new.delay_s >= 0 and 0 <= new.loss <= new.loss_burst / (new.loss_burst + 1)):
+            possible = new.delay_s >= 0 and 0 <= new.loss <= new.loss_burst / (new.loss_burst + 1)
+            if change.air is not None or not possible:
                 raise LinkError(f"{where}: cannot become {change}")
             refuse(where, new)
             self._do(changing(line.way, line.spec, new))

@@ -6,7 +6,7 @@
  * this machine's wake-ups come and how much the links can bear, for every microsecond of it is taken
  * from the programs under test, and a kernel takes it back in lumps of 50 ms if it is much.
  *
- * Server is the same clockwork in virtual time, for tests (relay_virtual.h).
+ * Clockwork is the same in virtual time, for tests (relay_virtual.h).
  */
 #define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
@@ -36,11 +36,13 @@
 #define TAG_CONTROL UINT32_MAX
 #define TAG_TIMER (UINT32_MAX - 1)
 
-/* What is asked on the control socket: a path's counters; the machine's; a change, which has no answer. */
+/* What is asked on the control socket: a path's counters; the machine's; a change, which has no answer.
+ * The path moves to `server` with the change, unless that is NO_SERVER. */
 typedef struct {
-    uint32_t kind, path;
+    uint32_t kind, path, server, unused;
     change_t change;
 } message_t;
+#define NO_SERVER UINT32_MAX
 enum { ASK_COUNTERS, CHANGE, ASK_MACHINE };
 
 typedef struct relay relay_t;
@@ -48,16 +50,14 @@ typedef struct relay relay_t;
 typedef struct {
     relay_t *relay;
     path_t *path;
-    uint32_t server;
     int in, out; /* file descriptors of the TAP read from and of the one written to */
     int64_t met; /* the release time last kept */
     counters_t count;
 } wire_t;
 
 struct relay {
-    server_t *servers;
-    wire_t *wires; /* one for every path, in the order of their servers */
-    uint32_t server_count, wire_count;
+    clockwork_t all;
+    wire_t *wires; /* one for every path */
     heap_t heap; /* of the servers, by when there is something to do */
     pool_t pool;
     int control, epoll, timer;
@@ -133,8 +133,9 @@ static void ended(path_t *path, const frame_t *frame, int64_t Py_UNUSED(when), f
 
 /* --- The loop --------------------------------------------------------------------------------------- */
 
-static inline void reschedule(relay_t *relay, uint32_t number) {
-    int64_t next = server_next(&relay->servers[number]);
+static inline void reschedule(relay_t *relay, const server_t *server) {
+    uint32_t number = (uint32_t)(server - relay->all.servers);
+    int64_t next = server_next(server);
     if (next != relay->heap.due[number]) heap_set(&relay->heap, number, next);
 }
 
@@ -144,21 +145,21 @@ static int64_t send_due(relay_t *relay) {
         uint32_t number = relay->heap.order[0];
         int64_t due = relay->heap.due[number], now = look(relay);
         if (due > now || sent >= BATCH) return due;
-        server_t *server = &relay->servers[number];
+        server_t *server = &relay->all.servers[number];
         bool piled = false;
         server_advance(server, now);
         for (size_t i = 0; i < server->size; i++) {
-            ring_t *line = &server->paths[i].air.line;
+            ring_t *line = &server->paths[i]->air.line;
             if (ring_empty(line) || ring_head(line)->at > now) continue;
             if (sent++) now = look(relay);
             int64_t at = ring_head(line)->at;
-            release(server->paths[i].owner, (uint64_t)(now - at));
+            release(server->paths[i]->owner, (uint64_t)(now - at));
             piled = piled || (!ring_empty(line) && ring_head(line)->at == at);
         }
         if (piled) /* the rest of what jitter has piled up on one instant lets the others' frames go first */
             heap_set(&relay->heap, number, now);
         else
-            reschedule(relay, number);
+            reschedule(relay, server);
     }
 }
 
@@ -181,15 +182,26 @@ static int take_arrived(relay_t *relay, wire_t *wire) {
         else
             path_offer(wire->path, now_ns(), (uint32_t)length, buffer);
     }
-    reschedule(relay, wire->server);
-    return relay->servers[wire->server].no_memory ? ENOMEM : error;
+    reschedule(relay, wire->path->server);
+    return wire->path->server->no_memory ? ENOMEM : error;
 }
 
 /* Spin no more than the fastest link needs. */
 static void tolerate(relay_t *relay) {
     double fastest = 1.0;
-    for (uint32_t i = 0; i < relay->wire_count; i++) fastest = fmax(fastest, relay->wires[i].path->rate_bps);
+    for (uint32_t i = 0; i < relay->all.path_count; i++) fastest = fmax(fastest, relay->all.paths[i].rate_bps);
     relay->tolerated_ns = fmax(TOLERATED_NS, 0.03 * 8e9 * FRAME_BYTES / fastest);
+}
+
+static void apply(relay_t *relay, path_t *path, const message_t *message) {
+    int64_t now = now_ns();
+    if (message->server != NO_SERVER) {
+        const server_t *from = path->server;
+        path_move(path, now, &relay->all.servers[message->server]);
+        reschedule(relay, from);
+    }
+    path_change(path, now, &message->change);
+    reschedule(relay, path->server);
 }
 
 /* Answer one message. -1 at the end of the socket. */
@@ -197,17 +209,17 @@ static int answer(relay_t *relay) {
     message_t message;
     ssize_t length = recv(relay->control, &message, sizeof message, MSG_DONTWAIT), sent;
     if (length < 0) return errno == EAGAIN || errno == EINTR ? 0 : -1;
-    if (length != sizeof message || message.path >= relay->wire_count) return -1;
+    if (length != sizeof message || message.path >= relay->all.path_count) return -1;
+    if (message.server != NO_SERVER && message.server >= relay->all.server_count) return -1;
     wire_t *wire = &relay->wires[message.path];
     switch (message.kind) {
     case CHANGE:
-        path_change(wire->path, now_ns(), &message.change);
-        reschedule(relay, wire->server);
+        apply(relay, wire->path, &message);
         if (!isnan(message.change.rate_bps)) tolerate(relay);
         return 0;
     case ASK_COUNTERS:
         server_advance(wire->path->server, now_ns()); /* drops that have happened are to be counted */
-        reschedule(relay, wire->server);
+        reschedule(relay, wire->path->server);
         sent = send(relay->control, &wire->count, sizeof wire->count, MSG_NOSIGNAL);
         return sent == (ssize_t)sizeof wire->count ? 0 : -1;
     case ASK_MACHINE:
@@ -289,38 +301,27 @@ static double frames_held(const path_t *path) {
     return 2 + ((double)path->queue.limit_bytes + line) / FRAME_BYTES;
 }
 
-/* Make servers and wires of the list run() is given. -1: an exception is set. */
-static int take_servers(relay_t *relay, PyObject *list) {
-    relay->server_count = (uint32_t)PyList_GET_SIZE(list);
-    relay->servers = calloc(relay->server_count + 1, sizeof *relay->servers);
-    if (!relay->servers) return -1;
+/* Make servers, paths and wires of the list run() is given. -1: an exception is set. */
+static int take(relay_t *relay, PyObject *list) {
+    clockwork_t *all = &relay->all;
+    if (clockwork_from(list, all, now_ns())) return -1;
+    relay->wires = calloc(all->path_count + 1, sizeof *relay->wires);
+    if (!relay->wires || heap_init(&relay->heap, all->server_count)) return -1;
     double held = 0;
-    for (uint32_t s = 0; s < relay->server_count; s++) {
-        server_t *server = &relay->servers[s];
-        const char *scheduler;
-        PyObject *documents;
-        if (!PyArg_ParseTuple(PyList_GET_ITEM(list, s), "sO", &scheduler, &documents) ||
-            server_from(documents, scheduler, server, now_ns()))
-            return -1;
-        server->ended = ended;
-        relay->wire_count += (uint32_t)server->size;
-    }
-    relay->wires = calloc(relay->wire_count + 1, sizeof *relay->wires);
-    if (!relay->wires || heap_init(&relay->heap, relay->server_count)) return -1;
     wire_t *wire = relay->wires;
-    for (uint32_t s = 0; s < relay->server_count; s++) {
+    for (uint32_t s = 0; s < all->server_count; s++) {
         PyObject *documents = PyTuple_GET_ITEM(PyList_GET_ITEM(list, s), 1);
-        for (size_t i = 0; i < relay->servers[s].size; i++, wire++) {
+        all->servers[s].ended = ended;
+        for (size_t i = 0; i < all->servers[s].size; i++, wire++) {
             PyObject *document = PyList_GET_ITEM(documents, (Py_ssize_t)i);
             wire->relay = relay;
-            wire->server = s;
-            wire->path = &relay->servers[s].paths[i];
+            wire->path = all->servers[s].paths[i];
             wire->path->owner = wire;
             wire->in = (int)number_of(document, "in", -1);
             wire->out = (int)number_of(document, "out", -1);
             held += frames_held(wire->path);
         }
-        heap_set(&relay->heap, s, server_next(&relay->servers[s]));
+        heap_set(&relay->heap, s, server_next(&all->servers[s]));
     }
     for (double have = 0; have < fmin(held, POOL_AT_START); have += SLAB_BUFFERS)
         if (pool_grow(&relay->pool)) return -1;
@@ -331,14 +332,14 @@ PyDoc_STRVAR(run_doc,
 "run(servers, control)\n\n"
 "Carry frames until the control socket ends. `servers` is a list of (scheduler, paths), each path a\n"
 "document of emulation.relay_parameters with the non-blocking TAP descriptors `in` and `out`; `control`\n"
-"a SOCK_SEQPACKET socket for messages (relay.c: message_t), which count paths in that order. Raises\n"
-"OSError when a TAP fails.");
+"a SOCK_SEQPACKET socket for messages (relay.c: message_t), which count paths in that order, also after\n"
+"they have moved to other servers. Raises OSError when a TAP fails.");
 
 static PyObject *relay_run(PyObject *Py_UNUSED(self), PyObject *args) {
     PyObject *list, *result = NULL;
     relay_t relay = {.epoll = -1, .timer = -1, .wake_typical_ns = 20000, .wake_rare_ns = 100000};
     if (!PyArg_ParseTuple(args, "O!i", &PyList_Type, &list, &relay.control)) return NULL;
-    if (take_servers(&relay, list)) {
+    if (take(&relay, list)) {
         if (!PyErr_Occurred()) PyErr_NoMemory();
         goto done;
     }
@@ -347,7 +348,7 @@ static PyObject *relay_run(PyObject *Py_UNUSED(self), PyObject *args) {
     relay.timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     int failed = relay.epoll < 0 || relay.timer < 0 || watch(&relay, relay.timer, TAG_TIMER) ||
                  watch(&relay, relay.control, TAG_CONTROL);
-    for (uint32_t i = 0; i < relay.wire_count && !failed; i++) failed = watch(&relay, relay.wires[i].in, i);
+    for (uint32_t i = 0; i < relay.all.path_count && !failed; i++) failed = watch(&relay, relay.wires[i].in, i);
     int error = failed ? errno : 0;
     if (!error) {
         Py_BEGIN_ALLOW_THREADS
@@ -361,8 +362,7 @@ static PyObject *relay_run(PyObject *Py_UNUSED(self), PyObject *args) {
         result = Py_NewRef(Py_None);
     }
 done:
-    for (uint32_t s = 0; relay.servers && s < relay.server_count; s++) server_free(&relay.servers[s]);
-    free(relay.servers);
+    clockwork_free(&relay.all);
     free(relay.wires);
     heap_free(&relay.heap);
     pool_free(&relay.pool);
@@ -384,10 +384,10 @@ static struct PyModuleDef module_definition = {
 };
 
 PyMODINIT_FUNC PyInit__relay(void) {
-    if (PyType_Ready(&server_type)) return NULL;
+    if (PyType_Ready(&clockwork_type)) return NULL;
     PyObject *module = PyModule_Create(&module_definition);
     if (!module) return NULL;
-    if (PyModule_AddObjectRef(module, "Server", (PyObject *)&server_type) ||
+    if (PyModule_AddObjectRef(module, "Clockwork", (PyObject *)&clockwork_type) ||
         PyModule_AddIntConstant(module, "LATENESS_BINS", BINS) ||
         PyModule_AddIntConstant(module, "LATENESS_SUB_BITS", SUB_BITS))
         Py_CLEAR(module);

@@ -109,8 +109,9 @@ class Relay:
         self._control: socket.socket | None = None
         self._asking = threading.Lock()
         self._ends: list[LinkEnds] = []
-        self._specs: dict[Direction, LinkSpec] = {}
+        self._links: dict[str, AccessLink] = {}
         self._numbers: dict[Direction, int] = {}
+        self._cells: relay_parameters.Cells = {}
         self._fastest_bps: dict[Direction, float] = {}
         self._shares: dict[str, int] = {}
         self._watched_since: dict[Direction, bytes] = {}
@@ -125,11 +126,14 @@ class Relay:
     def start(self, ends: Sequence[LinkEnds], seed: int) -> None:
         """Start the relay process; return once it carries frames. LinkError if it does not come up."""
         self._ends = list(ends)
-        document, directions = relay_parameters.describe(ends, seed)
-        specs = {(end.link.device, way): spec for end in ends for way, spec in _directions(end.link)}
-        self._specs = {direction: specs[direction] for direction in directions}
+        document, directions, self._cells = relay_parameters.describe(ends, seed)
+        self._links = {end.link.device: end.link for end in ends}
         self._numbers = {direction: number for number, direction in enumerate(directions)}
-        self._fastest_bps = {direction: spec.rate_bps for direction, spec in self._specs.items()}
+        self._fastest_bps = {
+            (device, way): spec.rate_bps
+            for device, link in self._links.items()
+            for way, spec in (("up", link.up), ("down", link.down))
+        }
         members = relay_parameters.shares([end.link for end in ends])
         self._shares = {
             end.link.device: members[end.link.air]
@@ -164,14 +168,15 @@ class Relay:
 
         Takes some ten microseconds. Raises LinkError for an impossible change, or if the relay is gone.
         """
-        spec = self._specs.get(direction)
-        if spec is None:
+        if direction not in self._numbers:
             raise LinkError(f"there is no link {' '.join(direction)}")
-        relay_parameters.refuse_change(direction, spec, change)
+        device, way = direction
+        relay_parameters.refuse_change(self._links[device], way, change)
         if change.rate_bps is not None:
             self._fastest_bps[direction] = max(self._fastest_bps[direction], change.rate_bps)
-        share = self._shares.get(direction[0], 1)
-        self._send(relay_parameters.order(self._numbers[direction], change, share))
+        server = None if change.air is None else self._cells.get((change.air, way))
+        number, share = self._numbers[direction], self._shares.get(device, 1)
+        self._send(relay_parameters.order(number, change, share, server))
 
     def counters(self) -> dict[Direction, LinkCounters]:
         """See emulation.backend.Backend; LinkError if the relay is gone."""
@@ -291,10 +296,6 @@ class Relay:
                     if name == interface:
                         missed[interface] = int(numbers.split()[11])
         return missed
-
-
-def _directions(link: AccessLink) -> tuple[tuple[str, LinkSpec], ...]:
-    return (("up", link.up), ("down", link.down))
 
 
 def _unpack(answer: bytes, since: bytes | None = None) -> LinkCounters:

@@ -4,10 +4,11 @@
  *     (relay_queue.h)            (relay_air.h)
  *
  * A path is one direction of a link: a queue, its air and its delay line. A server sends the frames of
- * one path, or of several that share the air, one at a time. Everything that is decided (the next frame
- * taken, its last bit sent, an outage) has a virtual time of its own and is decided in the order of
- * those times, by server_advance, before whatever is done to the server later. So it does not matter
- * how late that is called: the schedule comes out as if it had been called at every instant.
+ * one path, or of several that share the air, one at a time; a path may move to another server and leave
+ * its own without any. Everything that is decided (the next frame taken, its last bit sent, an outage) has
+ * a virtual time of its own and is decided in the order of those times, by server_advance, before whatever
+ * is done to the server later. So it does not matter how late that is called: the schedule comes out as if
+ * it had been called at every instant.
  *
  * Two frames of 1250 bytes at 0 ms, at 1 Mbit/s and with 20 ms of delay: a frame takes 10 ms.
  *
@@ -26,6 +27,7 @@
 #include "relay_air.h"
 #include "relay_queue.h"
 #include "relay_random.h"
+#include "relay_trace.h"
 
 #define NEVER INT64_MAX
 #define FAIR_TIME_NS 1e9 /* proportional fairness looks about a second back; 1000 slots of 1.67 ms in CDMA-HDR */
@@ -53,18 +55,16 @@ typedef struct {
 } path_t;
 
 struct server {
-    path_t *paths;
-    size_t size, last; /* of the paths; the one that was served last */
+    path_t **paths;
+    size_t size, turn; /* of the paths; whose turn it is among equals */
     scheduler_t scheduler;
     path_t *serving;         /* whose frame is being sent */
     instant_t clock, finish; /* until when the books are kept; when that frame's last bit will be sent */
     double airtime_ns;       /* of the path in service, when it was taken */
     int64_t toggle;          /* the earliest of the paths' */
     int64_t least_delay_ns;  /* nothing leaves sooner after it was sent */
-    const int64_t *trace;    /* delivery instants, in place of a rate; only for a single path */
-    size_t trace_size, trace_next;
-    int64_t trace_start, trace_base; /* when it began at all, and this time round */
-    bool no_memory;                  /* a frame had to be given up */
+    trace_t trace;           /* in place of a rate; only for a single path */
+    bool no_memory;          /* a frame had to be given up */
     void (*ended)(path_t *path, const frame_t *frame, int64_t when, fate_t fate);
 };
 
@@ -80,12 +80,12 @@ static void server_account(server_t *server, instant_t now) {
     path_t *path = server->serving;
     server->clock = now;
     if (path) {
-        path->left_bits -= elapsed * path->rate_bps * 1e-9;
+        path->left_bits -= elapsed * path->rate_bps / 1e9;
         path->airtime_ns += elapsed;
     }
     if (server->scheduler == PROPORTIONAL_FAIR) {
         double kept = exp(-elapsed / FAIR_TIME_NS);
-        for (size_t i = 0; i < server->size; i++) server->paths[i].throughput_bps *= kept;
+        for (size_t i = 0; i < server->size; i++) server->paths[i]->throughput_bps *= kept;
         if (path) path->throughput_bps += (1.0 - kept) * path->rate_bps;
     }
 }
@@ -140,62 +140,35 @@ static double path_merit(const path_t *path) {
 static void server_pick(server_t *server) {
     path_t *best = NULL;
     double best_merit = 0.0;
-    for (size_t n = 0, i = server->last; n < server->size; n++) { /* after the last: equals take turns */
-        if (++i >= server->size) i = 0;
-        path_t *path = &server->paths[i];
+    size_t after_best = 0;
+    for (size_t n = 0, i = server->turn; n < server->size; n++, i++) {
+        if (i >= server->size) i = 0;
+        path_t *path = server->paths[i];
         if (!path_ready(path)) continue;
         double merit = path_merit(path);
         if (!best || merit > best_merit) {
             best = path;
             best_merit = merit;
+            after_best = i + 1;
         }
     }
     server->serving = best;
     if (best) {
-        server->last = (size_t)(best - server->paths);
+        server->turn = after_best;
         server->airtime_ns = best->airtime_ns;
         if (!best->sending) path_take(best);
         server_set_finish(server);
     } else { /* the end of a busy time: all are even again */
         for (size_t i = 0; i < server->size; i++)
-            server->airtime_ns = fmax(server->airtime_ns, server->paths[i].airtime_ns);
+            server->airtime_ns = fmax(server->airtime_ns, server->paths[i]->airtime_ns);
     }
 }
 
-/* --- Delivery traces (Winstein and Netravali's Mahimahi, link_queue.cc) ----------------------------- */
-
-static inline int64_t trace_at(const server_t *server) {
-    return server->trace_base + server->trace[server->trace_next];
-}
-
-static void trace_step(server_t *server) {
-    if (++server->trace_next == server->trace_size) {
-        server->trace_base += server->trace[server->trace_size - 1];
-        server->trace_next = 0;
-    }
-}
-
-/* Let the opportunities up to `now`, which nobody waited for, go by. */
-static void trace_skip(server_t *server, int64_t now) {
-    if (trace_at(server) > now) return;
-    int64_t period = server->trace[server->trace_size - 1];
-    server->trace_base = now - (now - server->trace_start) % period;
-    size_t low = 0, high = server->trace_size - 1; /* the last is the period: never before `now` */
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (server->trace_base + server->trace[middle] > now)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    server->trace_next = low;
-}
-
-/* One opportunity: the bytes of a full frame, for as much of as many frames as they are enough. */
-static void trace_deliver(server_t *server) {
-    path_t *path = server->paths;
-    server->clock = (instant_t){trace_at(server), 0.0};
-    trace_step(server);
+/* One opportunity of a trace: the bytes of a full frame, for as much of as many frames as they are enough. */
+static void server_deliver(server_t *server) {
+    path_t *path = server->paths[0];
+    server->clock = (instant_t){trace_at(&server->trace), 0.0};
+    trace_step(&server->trace);
     double credit_bits = 8.0 * FRAME_BYTES;
     while (credit_bits > 0.0 && (path->sending || path_take(path))) {
         double bits = fmin(credit_bits, path->left_bits);
@@ -209,14 +182,14 @@ static void trace_deliver(server_t *server) {
 
 /* When the server will have something to decide about frames. */
 static inline int64_t server_decision(const server_t *server) {
-    if (server->trace) return path_ready(server->paths) ? trace_at(server) : NEVER;
+    if (server->trace.instants) return path_ready(server->paths[0]) ? trace_at(&server->trace) : NEVER;
     return server->serving ? server->finish.ns : NEVER;
 }
 
 /* A path starts to wait for the link at `clock`: it had nothing to send, or was down. */
 static void path_joins(path_t *path) {
     server_t *server = path->server;
-    if (server->trace) return trace_skip(server, server->clock.ns);
+    if (server->trace.instants) return trace_skip(&server->trace, server->clock.ns);
     path->airtime_ns = fmax(path->airtime_ns, server->airtime_ns);
     if (!server->serving) server_pick(server);
 }
@@ -234,7 +207,7 @@ static void path_switched(path_t *path) {
 static void server_set_toggle(server_t *server) {
     server->toggle = NEVER;
     for (size_t i = 0; i < server->size; i++)
-        if (server->paths[i].toggle < server->toggle) server->toggle = server->paths[i].toggle;
+        if (server->paths[i]->toggle < server->toggle) server->toggle = server->paths[i]->toggle;
 }
 
 /* The next outage begins, or ends. */
@@ -247,7 +220,7 @@ static void server_toggle(server_t *server) {
     int64_t now = server->toggle;
     server_account(server, (instant_t){now, 0.0});
     for (size_t i = 0; i < server->size; i++) {
-        path_t *path = &server->paths[i];
+        path_t *path = server->paths[i];
         if (path->toggle != now) continue;
         path->out = !path->out;
         path_set_toggle(path, now);
@@ -263,8 +236,8 @@ static void server_advance(server_t *server, int64_t now) {
         if (decision > now && server->toggle > now) return;
         if (server->toggle < decision) {
             server_toggle(server);
-        } else if (server->trace) {
-            trace_deliver(server);
+        } else if (server->trace.instants) {
+            server_deliver(server);
         } else {
             server_account(server, server->finish);
             path_sent(server->serving);
@@ -281,7 +254,7 @@ static int64_t server_next(const server_t *server) {
     if (next != NEVER) next += server->least_delay_ns;
     if (server->toggle < next) next = server->toggle;
     for (size_t i = 0; i < server->size; i++) {
-        const ring_t *line = &server->paths[i].air.line;
+        const ring_t *line = &server->paths[i]->air.line;
         if (!ring_empty(line) && ring_head(line)->at < next) next = ring_head(line)->at;
     }
     return next;
@@ -310,9 +283,9 @@ typedef struct {
 } change_t;
 
 static void server_set_least_delay(server_t *server) {
-    double least = INFINITY;
+    double least = 1e18;
     for (size_t i = 0; i < server->size; i++) {
-        air_t *air = &server->paths[i].air;
+        const air_t *air = &server->paths[i]->air;
         least = fmin(least, air->jitter_ns > 0.0 ? 0.0 : air->delay_ns);
     }
     server->least_delay_ns = (int64_t)least;
@@ -333,6 +306,49 @@ static void path_change(path_t *path, int64_t now, const change_t *change) {
     }
 }
 
+/* --- Who shares whose air --------------------------------------------------------------------------- */
+
+/* One path more. False: no memory. */
+static bool server_admit(server_t *server, path_t *path) {
+    path_t **paths = realloc(server->paths, (server->size + 1) * sizeof *paths);
+    if (!paths) return false;
+    server->paths = paths;
+    paths[server->size++] = path;
+    path->server = server;
+    return true;
+}
+
+static void server_dismiss(server_t *server, const path_t *path) {
+    size_t i = 0;
+    while (server->paths[i] != path) i++;
+    if (server->turn > i) server->turn--;
+    for (server->size--; i < server->size; i++) server->paths[i] = server->paths[i + 1];
+    if (server->serving == path) server_pick(server);
+}
+
+/* Move a path to another server, neither with a trace. Its queue, what is left of its frame, its delay line
+ * and its throughput of late go with it; of airtime it counts as having had what the one in service there
+ * has, like one who was silent. */
+static void path_move(path_t *path, int64_t now, server_t *to) {
+    server_t *both[] = {path->server, to};
+    if (path->server == to) return;
+    for (int i = 0; i < 2; i++) {
+        server_advance(both[i], now);
+        server_account(both[i], (instant_t){now, 0.0});
+    }
+    if (!server_admit(to, path)) {
+        to->no_memory = true;
+        return;
+    }
+    server_dismiss(both[0], path);
+    path->airtime_ns = to->airtime_ns;
+    path_joins(path);
+    for (int i = 0; i < 2; i++) {
+        server_set_toggle(both[i]);
+        server_set_least_delay(both[i]);
+    }
+}
+
 /* --- Beginning and end ------------------------------------------------------------------------------ */
 
 /* A ring for that many bytes of frames of medium size; it grows if they are small. */
@@ -342,22 +358,22 @@ static bool ring_start(ring_t *ring, double bytes) {
     return ring_reserve(ring, capacity);
 }
 
-/* Complete a path whose parameters are set and the rest is zero. False: no memory. */
+/* Complete a path whose parameters are set and the rest is zero, and stand it on a server. False: no memory. */
 static bool path_start(path_t *path, server_t *server, uint64_t seed, int64_t now) {
     rng_t *streams[] = {&path->air.loss_rng, &path->air.jitter_rng, &path->air.duplicate_rng,
                         &path->air.corrupt_rng, &path->outage_rng};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) rng_seed(streams[i], seed, i);
-    path->server = server;
     path->air.last_out = INT64_MIN;
     path->toggle = NEVER;
     if (path->mean_up_ns > 0.0) path_set_toggle(path, now);
-    return ring_start(&path->queue.ring, (double)path->queue.limit_bytes) &&
+    return server_admit(server, path) &&
+           ring_start(&path->queue.ring, (double)path->queue.limit_bytes) &&
            ring_start(&path->air.line, path->rate_bps * path->air.delay_ns * 1e-9 / 8);
 }
 
 /* Complete a server whose paths are started. */
 static void server_start(server_t *server, int64_t now) {
-    server->clock.ns = server->trace_start = server->trace_base = now;
+    server->clock.ns = server->trace.start = server->trace.base = now;
     server_set_toggle(server);
     server_set_least_delay(server);
 }

@@ -1,7 +1,8 @@
 """Links as the relay process takes them: one JSON document for every path, on a server with its air's others.
 
 A path is one direction of a link. Paths whose links have equal `air` stand on one server, in each direction
-one; all others, and those whose share of the airtime is fixed, on servers of their own.
+one, which may be empty where links only roam to it; all others, and those whose share of the airtime is
+fixed, on servers of their own.
 
 What many paths have in common, traces and tables of jitter, is sent once and named by number.
 """
@@ -23,15 +24,22 @@ from emulation.link import AccessLink, Air, LinkChange, LinkError, LinkSpec
 _HIGHEST_BPS = 1e9
 _LEAST_OUTAGE_S = 1e-3
 _LONGEST_S = 3600
-_MESSAGE = struct.Struct("=II4d")  # relay.c: message_t
+_MESSAGE = struct.Struct("=III4x4d")  # relay.c: message_t
 _ASK_COUNTERS, _CHANGE, _ASK_MACHINE = 0, 1, 2
+_NO_SERVER = 0xFFFFFFFF
 
 Servers = list[tuple[str, list[dict[str, Any]]]]
 """(scheduler, its paths' parameters), as relay.c's run() takes them."""
+Cells = dict[tuple[Air, str], int]
+"""An air, "up" or "down" -> the number of its server."""
 
 
 def refuse(link: AccessLink) -> None:
     """Raise LinkError, naming the link, for what the relay cannot put in force."""
+    if link.roams and (link.air is None or "fixed" in {link.air.scheduler} | _schedulers(link)):
+        raise LinkError(f"{link.device}: roams, and has no air or a fixed share of one: 1/n of how many?")
+    if link.air is not None and not _schedulers(link) <= {link.air.scheduler}:
+        raise LinkError(f"{link.device}: roams to airs of another scheduler than {link.air.scheduler}")
     for direction, spec in (("up", link.up), ("down", link.down)):
         where, outages, table, trace = (
             f"{link.device} {direction}",
@@ -61,13 +69,18 @@ def refuse(link: AccessLink) -> None:
             raise LinkError(f"{where}: trace {trace.name} does not ascend to a period above 0 ms")
 
 
+def _schedulers(link: AccessLink) -> set[str]:
+    return {air.scheduler for air in link.roams}
+
+
 def shares(links: Sequence[AccessLink]) -> Mapping[Air | None, int]:
     """How many links have each air."""
     return Counter(link.air for link in links)
 
 
-def describe(ends: Sequence[LinkEnds], seed: int) -> tuple[bytes, list[Direction]]:
-    """The JSON document for the relay process, and the directions in the order of its path numbers."""
+def describe(ends: Sequence[LinkEnds], seed: int) -> tuple[bytes, list[Direction], Cells]:
+    """The JSON document for the relay process, the directions in the order of its path numbers, and the
+    numbers of the servers that paths can be moved to."""
     members = shares([end.link for end in ends])
     servers: dict[Any, tuple[str, list[dict[str, Any]]]] = {}
     tables: dict[tuple[Any, ...], int] = {}
@@ -85,8 +98,14 @@ def describe(ends: Sequence[LinkEnds], seed: int) -> tuple[bytes, list[Direction
             path |= {"in": taps[0], "out": taps[1], "seed": _seed(seed, link.device, direction)}
             servers.setdefault(key, (scheduler, []))[1].append(path)
             directions.setdefault(key, []).append((link.device, direction))
+            for other in link.roams:
+                servers.setdefault((other, direction), (other.scheduler, []))
     document = {"servers": list(servers.values()), "tables": list(tables)}
-    return json.dumps(document).encode(), [way for ways in directions.values() for way in ways]
+    return (
+        json.dumps(document).encode(),
+        [way for key in servers for way in directions.get(key, [])],
+        {key: number for number, key in enumerate(servers) if isinstance(key[0], Air)},
+    )
 
 
 def _document(spec: LinkSpec, share: int, tables: dict[tuple[Any, ...], int]) -> dict[str, Any]:
@@ -127,24 +146,28 @@ def unpack(document: bytes) -> Servers:
 
 def question(path: int) -> bytes:
     """The message that asks for a path's counters."""
-    return _MESSAGE.pack(_ASK_COUNTERS, path, *[math.nan] * 4)
+    return _MESSAGE.pack(_ASK_COUNTERS, path, _NO_SERVER, *[math.nan] * 4)
 
 
 def machine_question() -> bytes:
     """The message that asks how the machine treats the relay."""
-    return _MESSAGE.pack(_ASK_MACHINE, 0, *[math.nan] * 4)
+    return _MESSAGE.pack(_ASK_MACHINE, 0, _NO_SERVER, *[math.nan] * 4)
 
 
-def order(path: int, change: LinkChange, share: int = 1) -> bytes:
-    """The message that changes a path."""
+def order(path: int, change: LinkChange, share: int = 1, server: int | None = None) -> bytes:
+    """The message that changes a path, and has it stand on another `server` from then on."""
     rate = None if change.rate_bps is None else change.rate_bps / share
     values = (rate, change.delay_s, change.loss, change.up)
-    return _MESSAGE.pack(_CHANGE, path, *(math.nan if value is None else float(value) for value in values))
+    numbers = (math.nan if value is None else float(value) for value in values)
+    return _MESSAGE.pack(_CHANGE, path, _NO_SERVER if server is None else server, *numbers)
 
 
-def refuse_change(direction: Direction, spec: LinkSpec, change: LinkChange) -> None:
-    """Raise LinkError, naming the direction, for a change that a link of `spec` cannot make."""
-    where, highest_loss = " ".join(direction), 1.0
+def refuse_change(link: AccessLink, direction: str, change: LinkChange) -> None:
+    """Raise LinkError, naming the direction, for a change that a link cannot make."""
+    where, highest_loss = f"{link.device} {direction}", 1.0
+    spec = link.up if direction == "up" else link.down
+    if change.air is not None and change.air not in (link.air, *link.roams):
+        raise LinkError(f"{where}: does not roam to the air of {change.air.name!r}")
     if spec.loss_burst > 1:
         highest_loss = spec.loss_burst / (spec.loss_burst + 1)
     if change.rate_bps is not None and spec.trace is not None:

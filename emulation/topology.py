@@ -7,7 +7,6 @@ import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from mininet.net import Mininet
 from mininet.topo import Topo
@@ -117,12 +116,7 @@ class Network:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._backend.stop()
         if hasattr(self, "mininet"):
             self.mininet.stop()

@@ -1,4 +1,6 @@
-"""What a run has beside its federation: background traffic, captures, and its network's shape on record."""
+"""What a run has beside its federation: the channel that drives its links, background traffic,
+captures, and its network's shape on record.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +8,26 @@ import hashlib
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from emulation.background import Background
 from emulation.capture import Capture
 from emulation.topology import Network
+from experiments import channel_run
 from experiments.config import Experiment
 
 
 class Beside:
-    """From `with` to the block's end; flows begin with `start`. Raises LinkError for what cannot be."""
+    """From `with` to the block's end; channel and flows begin with `start`. Raises LinkError."""
 
     def __init__(self, experiment: Experiment, network: Network, run_dir: Path) -> None:
         section = experiment.network
         self._dilation = experiment.dilation
+        devices = [name for name, _ in experiment.expanded_devices()]
+        self._driven = channel_run.driven(
+            section.channel, network, devices, run_dir, experiment.dilation, section.airs
+        )
+        self._violations: list[str] = []
         flows = [flow.build(experiment.dilation) for flow in section.background]
         self._background = Background(network, flows, run_dir / "background")
         there = network.interfaces()
@@ -36,13 +43,12 @@ class Beside:
             self._stack = entered.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def start(self) -> None:
-        """The background's time 0: just before the devices start, so that no round begins without it."""
+        """Their time 0: just before the devices start, so that no round begins without them."""
+        self._violations = self._stack.enter_context(self._driven)
         self._background.start()
 
     def manifest(self) -> dict[str, Any]:
@@ -54,7 +60,7 @@ class Beside:
 
     def violations(self) -> list[str]:
         """After the block: reasons why the run is invalid."""
-        return self._background.violations()
+        return self._violations + self._background.violations()
 
     def warnings(self) -> list[str]:
         """After the block: what a reader should know though the numbers stand."""

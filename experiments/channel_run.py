@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from emulation.channel_driver import Changeable, ChannelDriver
-from emulation.link import AccessLink, LinkSpec
+from emulation.link import AccessLink, Air, LinkSpec
 from experiments import channel_record, record
 from experiments.channel_record import ChannelLog, Commanded
 from experiments.config_channel import Channel
@@ -21,10 +21,16 @@ _LOG = Path("events") / "channel.csv"
 
 @contextmanager
 def driven(
-    section: Channel | None, network: Changeable, devices: Sequence[str], run_dir: Path, dilation: float
+    section: Channel | None,
+    network: Changeable,
+    devices: Sequence[str],
+    run_dir: Path,
+    dilation: float,
+    airs: Sequence[Air] = (),
 ) -> Iterator[list[str]]:
     """The network's links follow the channel within the block; nothing happens without one.
 
+    `airs` see ChannelDriver.
     The list that it gives holds, after the block, why the run is invalid.
     """
     violations: list[str] = []
@@ -32,7 +38,7 @@ def driven(
         yield violations
         return
     log = ChannelLog(run_dir / _LOG, devices, dilation)
-    driver = ChannelDriver(section.build(devices), network, devices, log, dilation=dilation)
+    driver = ChannelDriver(section.build(devices), network, devices, log, airs=airs, dilation=dilation)
     try:
         with driver:
             yield violations

@@ -205,13 +205,16 @@ def bench_links(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where the tables go.")] = Path(
         "runs/bench-links"
     ),
+    resume: Annotated[
+        bool, typer.Option(help="Keep what an earlier call has measured in DIR without a miss.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Links configured against measured, at rest and beside busy processes. Exit 1 if a gate is missed."""
     _enter_sandbox()
     from experiments.bench import links
 
-    result = links.run(grid, backend)
+    result = links.run(grid, backend, output, resume=resume)
     written = links.write(result, output)
     if as_json:
         _print_json(result.to_json())

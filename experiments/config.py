@@ -13,13 +13,14 @@ from typing import Any, Literal, Self
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from emulation.link import AccessLink
 from experiments.config_network import Device, Network
 from experiments.config_section import Section
 from experiments.units import Duration, Fraction
 from proto import codecs
+from server import selection
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
 
@@ -66,12 +67,37 @@ class Link(Section):
 
 class Federation(Section):
     cohort: Fraction = 1.0
+    """How many of all devices a round asks; at least one."""
+    selection: str = "random"
+    """Which: `random`, `round_robin`, `fastest` or `power_of_choice(D)`; see server/selection/."""
+    availability: Path | None = None
+    """CSV of when each device is there to be asked, in emulated seconds: device,from_s,until_s."""
+    availability_period: Duration | None = Field(None, gt=0)
+    """The file begins anew after each period; None: never."""
     round_deadline: Duration = 3600.0
+    """A round closes after this long with the updates that have come whole."""
+    close_after: Fraction = 1.0
+    """Or when this share of its cohort has finished, and `close_grace` has passed since."""
+    close_grace: Duration = 0.0
+    late: Literal["refuse", "next_round"] = "refuse"
+    """What becomes of an update whose round has closed: nothing, or it counts in the round that is open when
+    all of it is there, with a weight of examples * (1 + rounds it is late)^-staleness_exponent."""
+    staleness_exponent: float = Field(0.5, ge=0, le=10)
     join_timeout: Duration = 300.0
     reconnect_grace: Duration = 5.0
+    """How long a device whose connection broke may take to come back before its round is lost."""
+    reconnect_timeout: Duration = 60.0
+    """How long a device looks for a server that it cannot reach."""
     port: int = Field(50051, ge=1, le=65535)
     remote_listen: str | None = Field(None, pattern=r"^[^\s:]+:[0-9]{1,5}$")
     """HOST:PORT of this machine at which remote devices reach it; needed for them, and only for them."""
+
+    @field_validator("close_after")
+    @classmethod
+    def _somebody_finishes(cls, share: float) -> float:
+        if share == 0:
+            raise ValueError("at 0% a round would close before it begins")
+        return share
 
 
 class Emulation(Section):
@@ -126,6 +152,26 @@ class Experiment(Section):
             )
         if remote and self.dilation != 1:
             raise ValueError("dilation: remote devices, and what lies between, live in real time")
+        return self
+
+    @model_validator(mode="after")
+    def _can_select(self) -> Self:
+        federation = self.federation
+        try:
+            selector = selection.parse(
+                federation.selection,
+                devices=len(self.expanded_devices()),
+                fraction=federation.cohort,
+                seed=self.seed,
+            )
+        except selection.SelectionError as error:
+            raise ValueError(f"federation.selection: {error}") from error
+        if isinstance(selector, selection.PowerOfChoice) and self.training.trainer == "synthetic":
+            raise ValueError(
+                "federation.selection: power_of_choice goes by losses, and the synthetic trainer has none"
+            )
+        if federation.availability_period is not None and federation.availability is None:
+            raise ValueError("federation.availability_period: there is no federation.availability to repeat")
         return self
 
     @property

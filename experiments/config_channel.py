@@ -5,7 +5,8 @@ A device's `up` and `down` then say everything else of its link; rate, trace and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
@@ -15,6 +16,7 @@ from pydantic import Field, model_validator
 from emulation import channel as emulated
 from emulation.backend import Direction
 from emulation.handover import HandoverRule
+from emulation.link import Air, Scheduler
 from emulation.link_budget import ChannelError, LinkBudget
 from emulation.mobility import Way, random_point, random_waypoint, read_positions
 from emulation.path_loss import LogDistance, Macro, PathLoss, Urban
@@ -209,12 +211,20 @@ class Channel(Section):
             )
         return self
 
-    def fits(self, sharing: str) -> None:
-        """Raises ValueError where cells would share an air that they do not have in common."""
-        if sharing != "none" and len(self._cells_m) > 1:
+    def airs(self, sharing: Literal["none"] | Scheduler) -> tuple[Air, ...]:
+        """The air of each of several cells, for links to move between; none where they share none.
+
+        Raises ValueError for shares that would be a part of nobody knows how many.
+        """
+        cells = len(self._cells_m)
+        if sharing == "none" or cells == 1:
+            return ()
+        if sharing == "fixed":
             raise ValueError(
-                "sharing: devices of several cells share no air; give the channel one cell, or sharing none"
+                f"sharing: fixed is 1/n for good, and n changes with every handover between {cells} cells; "
+                "use round_robin or proportional_fair, or give the channel one cell"
             )
+        return tuple(Air(f"cell {number}", sharing) for number in range(cells))
 
     def build(self, devices: Sequence[str]) -> emulated.Channel:
         """The channel at time 0, of devices in this order. Raises ChannelError."""
@@ -269,11 +279,15 @@ class Channel(Section):
         ]
 
 
-Starts = dict[Direction, tuple[float, float]]
-"""(device, "up" or "down") -> rate in bit/s and loss that its link is built with."""
+@dataclass(frozen=True)
+class Start:
+    """(device, "up" or "down") -> rate in bit/s and loss that its link is built with; device -> its cell."""
+
+    links: Mapping[Direction, tuple[float, float]]
+    cells: Mapping[str, int]
 
 
-def start(channel: emulated.Channel, devices: Sequence[str]) -> Starts:
+def start(channel: emulated.Channel, devices: Sequence[str]) -> Start:
     """What the links of these devices begin with.
 
     Those of time 0; a link that is then out of range gets the lowest rate there is, and is taken down by
@@ -281,7 +295,7 @@ def start(channel: emulated.Channel, devices: Sequence[str]) -> Starts:
     """
     state = channel.state(0.0)
     least = [channel.model.down.least_rate_bps, channel.model.up.least_rate_bps]
-    return {
+    links = {
         (device, direction): (
             float(state.rate_bps[number, side] or least[side]),
             float(state.loss[number, side]),
@@ -289,6 +303,7 @@ def start(channel: emulated.Channel, devices: Sequence[str]) -> Starts:
         for number, device in enumerate(devices)
         for side, direction in enumerate(emulated.DIRECTIONS)
     }
+    return Start(links, {device: int(cell) for device, cell in zip(devices, state.cell, strict=True)})
 
 
 def refuse_own_rate(where: str, given: Section | None) -> None:

@@ -157,7 +157,8 @@ class Network(Section):
     routing: Routing = "delay"
     """The shortest ways, by delay or by the number of links; only a graph with loops has a choice."""
     sharing: Literal["none"] | Scheduler = "none"
-    """`none`: every link has its rate to itself; else how devices at one place share its airtime."""
+    """`none`: every link has its rate to itself; else how devices at one place, or served by one of the
+    channel's cells, share its airtime."""
     channel: Channel | None = None
     """Drives the rates and losses of the devices' own links."""
     edges: list[EdgeNode] = Field([])
@@ -196,7 +197,7 @@ class Network(Section):
         if not self.emulated_devices:
             raise ValueError("devices: one at least must not be remote, or nothing is emulated")
         if self.channel is not None:
-            self.channel.fits(self.sharing)
+            self.channel.airs(self.sharing)
             if self.topology != "cell":
                 raise ValueError("channel: goes with topology cell")
             if any(device.remote for device in self.devices):
@@ -244,18 +245,25 @@ class Network(Section):
             graph = self._built_in()
         if self.sharing == "none":
             return graph
-        airs = {switch: Air(switch, self.sharing) for switch in graph.switches}
-        return graph.change_links(
-            lambda link: (
-                replace(link, air=airs[graph.switch_of(link.device)])
-                if link.device in graph.devices
-                else link
-            )
-        )
+        scheduler, roams = self.sharing, self.airs
+
+        def shared(link: AccessLink) -> AccessLink:
+            if link.device not in graph.devices:
+                return link
+            if roams:
+                return replace(link, air=roams[self._start.cells[link.device]], roams=roams)
+            return replace(link, air=Air(graph.switch_of(link.device), scheduler))
+
+        return graph.change_links(shared)
+
+    @property
+    def airs(self) -> tuple[Air, ...]:
+        """By the channel's cells, where devices move between several of them and share each one's airtime."""
+        return () if self.channel is None else self.channel.airs(self.sharing)
 
     def _built_in(self) -> Graph:
         devices = [
-            (device.at or builtin.CELL, _link(name, device, self._starts))
+            (device.at or builtin.CELL, _link(name, device, self._start))
             for name, device in self.emulated_devices
         ]
         if self.topology == "multicell":
@@ -267,10 +275,10 @@ class Network(Section):
         return builtin.cell([link for _, link in devices])
 
     @cached_property
-    def _starts(self) -> config_channel.Starts:
+    def _start(self) -> config_channel.Start:
         """What the channel begins with; nothing without one."""
         if self.channel is None:
-            return {}
+            return config_channel.Start({}, {})
         names = [name for name, _ in self.emulated_devices]
         return config_channel.start(self.channel.build(names), names)
 
@@ -281,9 +289,9 @@ class Network(Section):
 
 
 def _link(
-    name: str, ways: Device | Backhaul | Radio, starts: config_channel.Starts | None = None
+    name: str, ways: Device | Backhaul | Radio, start: config_channel.Start | None = None
 ) -> AccessLink:
     assert ways.up is not None and ways.down is not None
-    starts = starts or {}
-    up, down = ways.up.spec(starts.get((name, "up"))), ways.down.spec(starts.get((name, "down")))
+    begin = start.links if start else {}
+    up, down = ways.up.spec(begin.get((name, "up"))), ways.down.spec(begin.get((name, "down")))
     return AccessLink(name, up=up, down=down)

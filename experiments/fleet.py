@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ from proto.events import EventLog
 
 _POLL_S = 0.05
 _SERVER_START_S = 60.0
+_CONNECT_S = 10.0
+_KEEPALIVE_S = 60.0
 _CLIENT = "client.__main__:main"
 
 
@@ -73,6 +76,11 @@ class Fleet:
         self._exited: dict[str, int] = {}
         self.link_rows: list[dict[str, Any]] = []
 
+    @property
+    def _slower(self) -> float:
+        """By how much connections are given more time: links in fast motion are no quicker to connect by."""
+        return max(1.0, self._experiment.dilation)
+
     def run(self) -> None:
         """Start everything, and return when the server has ended. Raises RunError, LauncherError."""
         make_slots(self._slots, len(os.sched_getaffinity(0)))
@@ -102,9 +110,12 @@ class Fleet:
         return Forwarder(self._address, self._network.pid("server"), self._dir / "logs" / "forwarder.log")
 
     def _fork_devices(self) -> None:
+        federation, slower = self._experiment.federation, self._slower
         for name, device in self._devices:
             arguments = ["--server", self._address, "--id", name, "--slots", str(self._slots)]
             arguments += ["--events", str(self._dir / "events" / f"{name}.jsonl")]
+            arguments += ["--reconnect", str(federation.reconnect_timeout * slower)]
+            arguments += ["--connect", str(_CONNECT_S * slower), "--keepalive", str(_KEEPALIVE_S * slower)]
             if (seconds := self._experiment.seconds_per_step(device)) is not None:
                 arguments += ["--seconds-per-step", str(seconds * self._experiment.dilation)]
             pid = self._launcher.fork(
@@ -127,14 +138,26 @@ class Fleet:
             "run-id": self._dir.name,
             "rounds": experiment.rounds,
             "cohort": federation.cohort,
+            "selection": federation.selection,
             "uplink-codec": experiment.uplink.codec,
             "downlink-codec": experiment.downlink.codec,
             "seed": experiment.seed,
             "deadline": federation.round_deadline * experiment.dilation,
+            "close-after": federation.close_after,
+            "close-grace": federation.close_grace * experiment.dilation,
             "join-timeout": federation.join_timeout,
             "reconnect-grace": federation.reconnect_grace * experiment.dilation,
+            "keepalive": _KEEPALIVE_S * self._slower,
             "events": self._dir / "events" / "server.jsonl",
         }
+        if federation.availability is not None:
+            kept = self._dir / "availability.csv"
+            shutil.copyfile(federation.availability, kept)
+            options |= {"availability": kept, "availability-scale": experiment.dilation}
+            if federation.availability_period is not None:
+                options["availability-period"] = federation.availability_period
+        if federation.late == "next_round":
+            options["staleness-exponent"] = federation.staleness_exponent
         command = ["mnexec", "-a", str(self._network.pid("server")), sys.executable, "-m", "server"]
         for key, value in options.items():
             command += [f"--{key}", str(value)]
@@ -164,13 +187,14 @@ class Fleet:
     def _watch(self, server: subprocess.Popen[bytes], forwarder: Forwarder | None) -> None:
         """Follow the run until the server ends; a device that dies is recorded when it does."""
         counters: Mapping[Direction, LinkCounters] = self._network.counters()
-        in_rounds = False
+        in_rounds = someone_asked = False
         while True:
             ended = server.poll() is not None
             events = self._tail.read()
             self._progress.show(events)
             for event in events:
                 in_rounds = in_rounds or event["event"] == "round_start"
+                someone_asked = someone_asked or bool(event.get("cohort"))
                 if event["event"] == "round_end":
                     counters = self._record_links(event["round"], counters)
                     self._record_drained(event["round"])
@@ -186,6 +210,12 @@ class Fleet:
             time.sleep(_POLL_S)
         if server.returncode not in (0, 1) or not in_rounds:
             raise RunError(self._last_words("server"), wrong_input=server.returncode == 2)
+        if not someone_asked:
+            raise RunError(
+                "federation.availability: no device was available in any round: is the trace in seconds, and "
+                "federation.round_deadline as long as its gaps?",
+                wrong_input=True,
+            )
         deadline = time.monotonic() + 10
         while len(self._exited) < len(self._devices) and time.monotonic() < deadline:
             self._record_exits(during_rounds=False)

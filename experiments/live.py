@@ -10,7 +10,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -71,9 +70,7 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live.is_started:
             self._live.stop()
 
@@ -105,6 +102,10 @@ class Progress:
             self._line(
                 f"round {event['round']}/{self._rounds}: {latency:.2f} s, {finished}/{len(outcomes)} updates"
             )
+        elif kind == "nobody_available":
+            next_s = event["next_in_s"]
+            when = "ever again" if next_s is None else f"for another {next_s:.1f} s"
+            self._line(f"round {event['round']}: no device is available {when}")
         device = self._devices.get(event.get("client") or event["process"])
         if device is None:
             return
@@ -127,7 +128,7 @@ class Progress:
             case "upload_received":
                 device.up_bytes += event["payload_bytes"]
                 device.enter("done")
-            case "client_lost" | "refused" | "client_exit" | "client_failed":
+            case "client_lost" | "client_late" | "refused" | "client_exit" | "client_failed":
                 device.enter("ended" if event.get("status") == 0 else kind.removeprefix("client_"))
 
     def _line(self, text: str) -> None:

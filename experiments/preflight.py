@@ -1,4 +1,4 @@
-"""What can be seen to be missing before a network is built: the checkpoint, the data set."""
+"""What can be seen to be missing before a network is built: availability trace, checkpoint, data set."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import ConfigError, Experiment
+from server.selection import SelectionError, read_availability
 
 
 class EvaluationError(ValueError):
@@ -30,6 +31,7 @@ def read_trained_manifest(run_dir: Path) -> dict[str, Any]:
 
 def check_inputs(experiment: Experiment) -> None:
     """Raises ConfigError, or the data set's own error, in one line."""
+    _check_availability(experiment)
     if experiment.training.trainer == "synthetic":
         return
     from client.diffusion import data
@@ -43,3 +45,14 @@ def check_inputs(experiment: Experiment) -> None:
         raise ConfigError(f"model: there is no folder {base}; write bundled, sd15, a folder or a hub name")
     Partition.parse(experiment.training.partition)
     data.load_training(experiment.training.data, size=64)
+
+
+def _check_availability(experiment: Experiment) -> None:
+    federation = experiment.federation
+    if federation.availability is None:
+        return
+    names = [name for name, _ in experiment.expanded_devices()]
+    try:
+        read_availability(federation.availability, names, federation.availability_period)
+    except SelectionError as error:
+        raise ConfigError(f"federation.availability: {error}") from error

@@ -31,7 +31,9 @@ def clients_table(rounds: Iterable[Round], links: dict[str, AccessLink]) -> pd.D
 
 def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
     payload_down = client.value("download_end" if link else "download_start", "payload_bytes")
-    payload_up = client.value("encode_end" if link else "upload_received", "payload_bytes")
+    # Where a codec's lengths vary, only a whole update tells its own.
+    whole = client.marks.get("upload_received") or client.marks.get("late_update_used") or {}
+    payload_up = whole.get("payload_bytes", client.value("encode_end", "payload_bytes"))
     compute_s = client.phase_s("compute")
     # A device that was lost has no last reading of its own: the runner took one when its process ended.
     after_download = client.marks.get("download_end") or client.exit
@@ -46,15 +48,18 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
         "message_down_bytes": client.value("download_end", "message_bytes"),
         "wire_down_bytes": _counted(_WIRE, client.before, after_download),
         "payload_up_bytes": payload_up,
-        "message_up_bytes": client.value("upload_received", "message_bytes"),
+        "message_up_bytes": whole.get("message_bytes"),
         "wire_up_bytes": _counted(_WIRE, before_upload, after_upload),
         "received_up_bytes": _received(client),
         "retransmitted_segments": _counted(("retransmitted_segments",), client.before, after_upload),
         "steps": client.value("compute_end", "steps"),
         "loss": client.value("compute_end", "loss"),
         "cpu_s": client.value("compute_end", "cpu_s"),
+        "encode_cpu_s": client.value("upload_end", "encode_cpu_s"),
         "overrun_s": client.value("compute_end", "overrun_s"),
         "upload_attempts": client.value("upload_end", "attempts"),
+        "upload_status": client.value("upload_end", "status"),
+        "used_in_round": client.value("late_update_used", "used_in"),
         "exit_status": client.exit["status"] if client.exit else None,
         "bound_download_s": None if payload_down is None or not link else bound_s(payload_down, link.down),
         "bound_upload_s": None if payload_up is None or not link else bound_s(payload_up, link.up),
@@ -73,10 +78,12 @@ def _counted(keys: Iterable[str], before: Event | None, after: Event | None) -> 
 
 def _received(client: ClientRound) -> int | None:
     """Payload bytes of the update that reached the server, whether it was complete or not."""
-    for mark, key in (("upload_received", "payload_bytes"), ("client_lost", "received")):
-        if (value := client.value(mark, key)) is not None:
-            return int(value)
-    return None
+    counts = [
+        client.value("upload_received", "payload_bytes"),
+        client.value("late_update_used", "payload_bytes"),
+        *(client.value(mark, "received") for mark in ("client_lost", "client_late", "refused")),
+    ]
+    return max((int(count) for count in counts if count is not None), default=None)
 
 
 def rounds_table(rounds: Iterable[Round], clients: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,6 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from emulation.sandbox import die_with_parent
 from experiments.config import ConfigError, Experiment
@@ -71,9 +70,7 @@ class Forwarder:
             )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
 

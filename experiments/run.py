@@ -140,10 +140,7 @@ class Run:
                             progress=progress,
                             before_devices=beside.start,
                         )
-                        section, dilation = experiment.network.channel, experiment.dilation
-                        with channel_run.driven(section, network, names, self.dir, dilation) as violations:
-                            fleet.run()
-                        reasons += violations
+                        fleet.run()
                     reasons += network.violations() + beside.violations()
                     self.manifest |= beside.manifest()
         except KeyboardInterrupt:

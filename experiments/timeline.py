@@ -6,10 +6,10 @@ client, each from an event of one process to an event of another:
     download   server pushes the first byte .. client has decoded the last
     gate       .. a core is free to train on (0 on a device of its own)
     compute    local training, and the hold of a compute profile
-    encode     the codec
+    encode     the codec, until there is something to send; the rest is encoded while it is sent
     upload     first byte handed over .. last byte at the server
     wait       .. the round closes
-    aggregate  decode of the last update .. new global adapter ready
+    aggregate  what did not become whole is taken back .. new global adapter ready
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _BOUNDS = {
 }
 
 # What an event holds in seconds of the clock; seconds of processor time stay as they are.
-_TIMES = ("t", "overrun_s")
+_TIMES = ("t", "overrun_s", "took_s")
 
 # A retried upload starts once: its first byte is what counts. Everything else ends with its last event.
 _FIRST_COUNTS = ("download_start", "upload_start")
@@ -138,7 +138,7 @@ def build(events: Iterable[Event]) -> list[Round]:
             ended.exit = ended.exit and event | {"status": ended.exit["status"]}
         if "tx_bytes" in event:
             # In the device's own order: the reply to its last upload may come after the next round began.
-            reads = current or (open_round if kind == "client_exit" else None)
+            reads = current or (open_round if kind in ("client_exit", "connected") else None)
             if reads and client in reads.clients and reads.clients[client].before is None:
                 reads.clients[client].before = last_counters.get(client)
             last_counters[client] = event

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 Vector = NDArray[np.float32]
 
@@ -97,8 +97,13 @@ def save_adapter(path: Path, layout: AdapterLayout, vector: Vector) -> None:
 def load_adapter(path: Path) -> tuple[AdapterLayout, Vector]:
     """Read an adapter and its layout. Raises LayoutError when the file is not one."""
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="np") as file:
+            names = list(file.keys())
+            layout = AdapterLayout.of({name: file.get_slice(name).get_shape() for name in names})
+            vector, offset = np.empty(layout.size, np.float32), 0
+            for spec in layout.tensors:  # One at a time: it may be most of this machine's memory.
+                vector[offset : offset + spec.size] = file.get_tensor(spec.name).reshape(-1)
+                offset += spec.size
     except (OSError, SafetensorError) as error:
         raise LayoutError(f"{path} is not a safetensors adapter: {error}") from error
-    layout = AdapterLayout.of({name: value.shape for name, value in tensors.items()})
-    return layout, layout.pack(tensors)
+    return layout, vector

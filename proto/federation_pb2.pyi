@@ -21,6 +21,8 @@ class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STATUS_INCOMPLETE: _ClassVar[Status]
     STATUS_WRONG_CODEC: _ClassVar[Status]
     STATUS_ALREADY_HELD: _ClassVar[Status]
+    STATUS_LATE: _ClassVar[Status]
+    STATUS_NO_SPACE: _ClassVar[Status]
 STATUS_UNSPECIFIED: Status
 STATUS_OK: Status
 STATUS_UNKNOWN_CLIENT: Status
@@ -34,6 +36,8 @@ STATUS_NOT_FINITE: Status
 STATUS_INCOMPLETE: Status
 STATUS_WRONG_CODEC: Status
 STATUS_ALREADY_HELD: Status
+STATUS_LATE: Status
+STATUS_NO_SPACE: Status
 
 class JoinRequest(_message.Message):
     __slots__ = ("client_id", "session")
@@ -82,14 +86,18 @@ class RegisterReply(_message.Message):
     def __init__(self, status: _Optional[_Union[Status, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class TasksRequest(_message.Message):
-    __slots__ = ("client_id", "session", "run_id")
+    __slots__ = ("client_id", "session", "run_id", "held_payload", "held_bytes")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    HELD_PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    HELD_BYTES_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     session: str
     run_id: str
-    def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ...) -> None: ...
+    held_payload: bytes
+    held_bytes: int
+    def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ..., held_payload: _Optional[bytes] = ..., held_bytes: _Optional[int] = ...) -> None: ...
 
 class Instruction(_message.Message):
     __slots__ = ("round_start", "chunk", "finish")
@@ -102,16 +110,20 @@ class Instruction(_message.Message):
     def __init__(self, round_start: _Optional[_Union[RoundStart, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ...) -> None: ...
 
 class RoundStart(_message.Message):
-    __slots__ = ("round", "downlink_codec", "uplink_codec", "payload_bytes")
+    __slots__ = ("round", "downlink_codec", "uplink_codec", "payload_bytes", "payload_id", "offset")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DOWNLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
     UPLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_ID_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     round: int
     downlink_codec: str
     uplink_codec: str
     payload_bytes: int
-    def __init__(self, round: _Optional[int] = ..., downlink_codec: _Optional[str] = ..., uplink_codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ...) -> None: ...
+    payload_id: bytes
+    offset: int
+    def __init__(self, round: _Optional[int] = ..., downlink_codec: _Optional[str] = ..., uplink_codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., payload_id: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("offset", "crc32", "data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import os
 import sys
 from pathlib import Path
@@ -16,19 +17,14 @@ import grpc
 from proto import codecs, federation_pb2_grpc
 from proto.adapter import LayoutError, load_adapter
 from proto.codecs import CodecError
+from proto.connection import connection_options
 from proto.events import EventLog
+from server.cohorts import Cohorts
 from server.devices import Registry
 from server.rounds import Federation, Plan
+from server.selection import SelectionError, parse, read_availability
+from server.selection.policies import POLICIES
 from server.service import FederationService
-
-_GRPC_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # Two servers on one port must clash, not share it.
-    # A client that trains for an hour is silent, not dead; TCP is probed once a minute.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 60_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-]
 
 
 class PortError(RuntimeError):
@@ -46,12 +42,29 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--run-id", default="run")
     cli.add_argument("--rounds", type=int, default=1)
     cli.add_argument("--cohort", type=float, default=1.0, help="fraction of devices in a round")
+    cli.add_argument("--selection", default="random", metavar="POLICY", help=f"which devices: {POLICIES}")
+    cli.add_argument(
+        "--availability",
+        type=Path,
+        metavar="FILE",
+        help="CSV of when each device is there: device,from_s,until_s",
+    )
+    cli.add_argument("--availability-period", type=float, metavar="S", help="the trace repeats after so long")
+    cli.add_argument(
+        "--availability-scale", type=float, default=1.0, metavar="X", help="real seconds in one of the trace"
+    )
     cli.add_argument("--uplink-codec", default="fp32")
     cli.add_argument("--downlink-codec", default="fp32")
     cli.add_argument("--seed", type=int, default=0)
     cli.add_argument("--deadline", type=float, default=3600, help="seconds until a round closes")
     cli.add_argument("--join-timeout", type=float, default=300, help="seconds to wait for all devices")
     cli.add_argument("--reconnect-grace", type=float, default=5, help="seconds for a cut device to return")
+    cli.add_argument("--close-after", type=float, default=1.0, help="fraction of a cohort that ends a round")
+    cli.add_argument("--close-grace", type=float, default=0, help="seconds the others get after that")
+    cli.add_argument(
+        "--staleness-exponent", type=float, help="late updates count, by (1 + staleness)^-this; else refused"
+    )
+    cli.add_argument("--keepalive", type=float, default=60, help="seconds of silence until a ping")
     cli.add_argument("--events", type=Path, help="append events to this JSON Lines file")
     return cli
 
@@ -61,24 +74,31 @@ async def serve(arguments: argparse.Namespace) -> bool:
     codecs.parse(arguments.uplink_codec)
     codecs.parse(arguments.downlink_codec)
     layout, adapter = load_adapter(arguments.initial)
+    events = EventLog(arguments.events, "server")
+    registry = Registry(arguments.run_id, arguments.devices.split(","))
     federation = Federation(
         plan=Plan(
             rounds=arguments.rounds,
-            cohort_fraction=arguments.cohort,
             uplink_codec=arguments.uplink_codec,
             downlink_codec=arguments.downlink_codec,
             seed=arguments.seed,
             deadline_s=arguments.deadline,
             join_timeout_s=arguments.join_timeout,
             reconnect_grace_s=arguments.reconnect_grace,
+            close_share=arguments.close_after,
+            close_grace_s=arguments.close_grace,
+            staleness_exponent=arguments.staleness_exponent,
         ),
-        registry=Registry(arguments.run_id, arguments.devices.split(",")),
+        registry=registry,
+        cohorts=_cohorts(arguments, registry, events),
         layout=layout,
         adapter=adapter,
         checkpoints=arguments.checkpoints,
-        events=EventLog(arguments.events, "server"),
+        events=events,
     )
-    server = grpc.aio.server(options=_GRPC_OPTIONS)
+    # Two servers on one port must clash, not share it.
+    options = [("grpc.so_reuseport", 0), *connection_options(arguments.keepalive)]
+    server = grpc.aio.server(options=options)
     federation_pb2_grpc.add_FederationServicer_to_server(
         FederationService(federation, arguments.task), server
     )
@@ -87,12 +107,26 @@ async def serve(arguments: argparse.Namespace) -> bool:
     except RuntimeError as error:
         raise PortError(f"cannot listen on {arguments.listen}: is the port in use?") from error
     await server.start()
-    federation.events.write("server_ready", listen=arguments.listen, values=layout.size)
+    federation.events.write(
+        "server_ready", listen=arguments.listen, values=layout.size, selection=arguments.selection
+    )
     try:
         return await federation.run()
     finally:
         federation.events.write("server_end")
-        await server.stop(grace=1)
+        await server.stop(grace=5)
+
+
+def _cohorts(arguments: argparse.Namespace, registry: Registry, events: EventLog) -> Cohorts:
+    """The policy and the trace that were asked for. Raises SelectionError."""
+    names = list(registry.devices)
+    selector = parse(arguments.selection, devices=len(names), fraction=arguments.cohort, seed=arguments.seed)
+    if not 0 < arguments.availability_scale < math.inf:
+        raise SelectionError(f"--availability-scale {arguments.availability_scale:g}: must be above 0")
+    availability = None
+    if arguments.availability is not None:
+        availability = read_availability(arguments.availability, names, arguments.availability_period)
+    return Cohorts(registry, selector, availability, scale=arguments.availability_scale, events=events)
 
 
 def main() -> int:
@@ -104,7 +138,7 @@ def main() -> int:
     except TimeoutError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
-    except (LayoutError, CodecError, PortError, OSError) as error:
+    except (LayoutError, CodecError, SelectionError, PortError, OSError) as error:
         print(f"server: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

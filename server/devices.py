@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from proto.federation_pb2 import (
     STATUS_WRONG_RUN,
     Status,
 )
+from server.changes import Changes
 
 
 class Refusal(Exception):
@@ -38,11 +40,24 @@ class Device:
     outbox: Outbox | None = None
     dismissed: bool = False
     """Whether it has been told that the run is over."""
+    loss: float | None = None
+    """Mean training loss that it last reported."""
+    uplink_bps: float | None = None
+    """Rate of its last update, in payload bits per real second; 0 when a round closed without one."""
+    update_began: float = 0.0
+    """When the first byte of its update came, in s of CLOCK_MONOTONIC."""
 
     @property
     def connected(self) -> bool:
         """Whether a Tasks stream is open."""
         return self.outbox is not None
+
+    def has_sent(self, payload_bytes: int, loss: float, arrived: float) -> float:
+        """A whole update had come at `arrived`: note rate and loss (NaN: none). How long it took, in s."""
+        took_s = max(arrived - self.update_began, 1e-6)
+        self.uplink_bps = 8 * payload_bytes / took_s
+        self.loss = None if math.isnan(loss) else loss
+        return took_s
 
 
 class Registry:
@@ -51,7 +66,7 @@ class Registry:
     def __init__(self, run_id: str, names: Sequence[str]) -> None:
         self.run_id = run_id
         self.devices = {name: Device(name, index) for index, name in enumerate(names)}
-        self._changed = asyncio.Condition()
+        self._changes = Changes()
 
     def join(self, name: str, session: str) -> Device:
         """Take a place. A dead session's place can be taken by a new process; a live one's cannot."""
@@ -75,20 +90,18 @@ class Registry:
             raise Refusal(STATUS_UNKNOWN_CLIENT, f"'{name}' has not joined with this session")
         return device
 
-    async def connect(self, device: Device) -> Outbox:
+    def connect(self, device: Device) -> Outbox:
         """A Tasks stream has opened: from now on it is the device's connection, and this its outbox."""
-        async with self._changed:
-            outbox = device.outbox = asyncio.Queue()
-            self._changed.notify_all()
+        outbox = device.outbox = asyncio.Queue()
+        self._changes.announce()
         return outbox
 
-    async def disconnect(self, device: Device, outbox: Outbox) -> None:
+    def disconnect(self, device: Device, outbox: Outbox) -> None:
         """A Tasks stream has ended. One that was replaced meanwhile takes nothing with it: a radio link's
         old connection often dies after the new one is up."""
-        async with self._changed:
-            if device.outbox is outbox:
-                device.outbox = None
-            self._changed.notify_all()
+        if device.outbox is outbox:
+            device.outbox = None
+        self._changes.announce()
 
     async def wait_until_all_connected(self, timeout_s: float) -> list[str]:
         """Names of devices that are still missing after `timeout_s`; empty when all are there."""
@@ -98,11 +111,10 @@ class Registry:
 
         return [] if await self._until(lambda: not missing(), timeout_s) else missing()
 
-    async def dismiss(self, device: Device) -> None:
+    def dismiss(self, device: Device) -> None:
         """It is being told that the run is over."""
-        async with self._changed:
-            device.dismissed = True
-            self._changed.notify_all()
+        device.dismissed = True
+        self._changes.announce()
 
     async def wait_until_all_dismissed(self, timeout_s: float) -> None:
         """Until every device that registered knows that the run is over: one that has lost its connection
@@ -120,9 +132,8 @@ class Registry:
 
     async def _until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Whether `condition` comes true within `timeout_s`."""
-        async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait_for(condition), timeout_s)
-            except TimeoutError:
-                return False
+        try:
+            await asyncio.wait_for(self._changes.until(condition), timeout_s)
+        except TimeoutError:
+            return False
         return True

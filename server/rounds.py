@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from proto import codecs
 from proto.adapter import AdapterLayout, Vector
 from proto.codecs import Codec
 from proto.events import EventLog
-from proto.payload import Assembler
+from proto.federation_pb2 import STATUS_LATE, Status
 from server.aggregation.fedavg import FedAvg
+from server.broadcast import Broadcast
+from server.changes import Changes
 from server.checkpoint import write_checkpoint
-from server.devices import Registry
-from server.selection import random_fraction
+from server.cohorts import Cohorts
+from server.devices import Refusal, Registry
+from server.uploads import Upload
 
 log = logging.getLogger("server")
 
@@ -28,7 +33,6 @@ class Plan:
     """What the server is asked to do."""
 
     rounds: int
-    cohort_fraction: float
     uplink_codec: str
     downlink_codec: str
     seed: int
@@ -37,25 +41,43 @@ class Plan:
     join_timeout_s: float
     reconnect_grace_s: float
     """How long a device whose connection broke may take to come back within a round."""
+    close_share: float = 1.0
+    """A round closes `close_grace_s` after this share of its cohort has finished."""
+    close_grace_s: float = 0.0
+    staleness_exponent: float | None = None
+    """Late updates are refused (None), or count in the round that is open when they are complete, with the
+    weight of server.late."""
 
 
 class OpenRound:
     """One round while it lasts. Every device of the cohort is settled once: finished, lost, refused, late."""
 
     def __init__(
-        self, number: int, cohort: Iterable[str], *, payload: bytes, downlink: Codec, uplink: Codec, size: int
+        self,
+        number: int,
+        cohort: Sequence[str],
+        *,
+        broadcast: Broadcast,
+        uplink: Codec,
+        size: int,
+        share: float,
     ) -> None:
         self.number = number
-        self.payload = payload
-        self.downlink = downlink
+        self.broadcast = broadcast
         self.uplink = uplink
-        self.size = size
         self.pending = set(cohort)
         self.outcomes: dict[str, str] = {}
-        self.uploads: dict[tuple[str, str], Assembler] = {}
+        self.uploads: dict[tuple[str, str], Upload] = {}
         """By device and session: a restarted process never continues its predecessor's update."""
+        self.guests: set[Upload] = set()
+        """Late updates of earlier rounds that are being added to this one."""
         self.updates = FedAvg(size)
+        self._missing = math.ceil(share * len(cohort) - 1e-9)
+        self._enough = asyncio.Event()
         self._done = asyncio.Event()
+        if not self.pending:
+            self._enough.set()
+            self._done.set()
 
     def settle(self, name: str, outcome: str) -> bool:
         """Record how the round ended for one device; only the first outcome counts."""
@@ -63,14 +85,30 @@ class OpenRound:
             return False
         self.pending.remove(name)
         self.outcomes[name] = outcome
+        self._missing -= outcome == "finished"
         if not self.pending:
             self._done.set()
+        if not self.pending or self._missing <= 0:
+            self._enough.set()
         return True
 
-    async def wait(self, deadline_s: float) -> None:
-        """Until every device is settled; those not done by the deadline are late."""
+    async def discard(self, name: str, *, but: Upload | None = None) -> None:
+        """Take back what has come of the device's updates, all `but` one. Closing the round does it again."""
+        for (owner, _), upload in list(self.uploads.items()):
+            if owner == name and upload is not but:
+                await upload.discard()
+
+    def received(self, name: str) -> int:
+        """Payload bytes of the device's update that have come, whatever became of them."""
+        return max((u.received for (owner, _), u in self.uploads.items() if owner == name), default=0)
+
+    async def wait(self, deadline_s: float, grace_s: float) -> None:
+        """Until every device is settled, or `grace_s` after enough have finished; the others are late."""
         try:
-            await asyncio.wait_for(self._done.wait(), deadline_s)
+            async with asyncio.timeout(deadline_s):
+                await self._enough.wait()
+                async with asyncio.timeout(grace_s):
+                    await self._done.wait()
         except TimeoutError:
             for name in sorted(self.pending):
                 self.settle(name, "late")
@@ -84,6 +122,7 @@ class Federation:
         *,
         plan: Plan,
         registry: Registry,
+        cohorts: Cohorts,
         layout: AdapterLayout,
         adapter: Vector,
         checkpoints: Path,
@@ -94,16 +133,25 @@ class Federation:
         self.layout = layout
         self.adapter = adapter
         self.events = events
+        self.uplink = codecs.parse(plan.uplink_codec)
         self.round: OpenRound | None = None
+        self.outcomes: dict[int, dict[str, str]] = {}
+        """Of the rounds that have closed."""
+        self.late_uploads: dict[tuple[str, str, int], Upload] = {}
+        """By device, session and round: what has come of updates that are not complete yet."""
         self.finish_reason = ""
         """Why the run is over; empty while it is not."""
+        self._cohorts = cohorts
         self._checkpoints = checkpoints
+        self._executor = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "numbers")
+        self._changes = Changes()
         self._watchers: set[asyncio.Task[None]] = set()
 
     async def run(self) -> bool:
         """All rounds, then every device is told. Returns whether each round had at least one update.
 
-        Raises TimeoutError naming the devices that did not join in time.
+        Raises TimeoutError naming the devices that did not join in time, CodecError when the global adapter
+        cannot be encoded.
         """
         try:
             complete = await self._run_rounds()
@@ -113,6 +161,7 @@ class Federation:
             for device in self.registry.devices.values():
                 if device.outbox is not None:
                     device.outbox.put_nowait(None)
+            self._changes.announce()
             await self.registry.wait_until_all_dismissed(self.plan.reconnect_grace_s)
             await self.registry.wait_until_all_gone(timeout_s=30)
         return complete
@@ -122,7 +171,7 @@ class Federation:
         if missing:
             waited = f"{self.plan.join_timeout_s:g} s"
             raise TimeoutError(f"devices that did not join within {waited}: {', '.join(missing)}")
-        write_checkpoint(self._checkpoints, 0, self.layout, self.adapter)
+        await self._write_checkpoint(0)
         complete = True
         for number in range(1, self.plan.rounds + 1):
             complete = await self._run_round(number) > 0 and complete
@@ -131,34 +180,105 @@ class Federation:
     async def _run_round(self, number: int) -> int:
         """One round; returns how many updates it aggregated."""
         plan = self.plan
-        names = list(self.registry.devices)
-        cohort = random_fraction(names, plan.cohort_fraction, seed=plan.seed, round_number=number)
+        cohort = await self._cohorts.choose(number, plan.deadline_s)
         self.events.write("round_start", round=number, cohort=cohort)
-        downlink = codecs.parse(plan.downlink_codec)
-        payload = downlink.encode(self.adapter, np.random.default_rng((plan.seed, number)))
-        self.round = OpenRound(
+        loop = asyncio.get_running_loop()
+        closes_at = loop.time() + plan.deadline_s
+        broadcast = Broadcast(
+            codecs.parse(plan.downlink_codec),
+            self.adapter,
+            seed=(plan.seed, number),
+            folder=self._checkpoints,
+            executor=self._executor,
+        )
+        opened = self.round = OpenRound(
             number,
             cohort,
-            payload=payload,
-            downlink=downlink,
-            uplink=codecs.parse(plan.uplink_codec),
+            broadcast=broadcast,
+            uplink=self.uplink,
             size=self.layout.size,
+            share=plan.close_share,
         )
+        self._changes.announce()
         for name in cohort:
             device = self.registry.devices[name]
             if device.outbox is not None:
                 device.outbox.put_nowait(number)
             else:
                 self.watch_for_return(name)
-        await self.round.wait(plan.deadline_s)
-        closing, self.round = self.round, None
+        await broadcast.encode()
+        await opened.wait(closes_at - loop.time(), plan.close_grace_s)
+        self.round = None
+        self._cohorts.learn(opened.outcomes)
         self.events.write("aggregate_start", round=number)
-        self.adapter = closing.updates.step(self.adapter)
-        self.events.write("round_end", round=number, outcomes=closing.outcomes, weight=closing.updates.weight)
-        write_checkpoint(self._checkpoints, number, self.layout, self.adapter)
-        finished = sum(outcome == "finished" for outcome in closing.outcomes.values())
+        await self._close(opened)
+        await loop.run_in_executor(self._executor, opened.updates.step, self.adapter)
+        self.events.write("round_end", round=number, outcomes=opened.outcomes, weight=opened.updates.weight)
+        # Before the checkpoint, whose writing takes memory too: the sum is twice as large as the adapter.
+        opened.updates.release()
+        await self._write_checkpoint(number)
+        finished = sum(outcome == "finished" for outcome in opened.outcomes.values())
         log.info("round %d: %d of %d updates", number, finished, len(cohort))
         return finished
+
+    async def _close(self, closing: OpenRound) -> None:
+        """Take back from the sum what did not become a whole update in time."""
+        self.outcomes[closing.number] = closing.outcomes
+        for name in sorted(name for name, outcome in closing.outcomes.items() if outcome == "late"):
+            received = closing.received(name)
+            self.events.write("client_late", round=closing.number, client=name, received=received)
+        unfinished, closing.uploads = closing.uploads, {}
+        # An update goes on coming meanwhile: whoever takes it must find it.
+        kept = {key for key in unfinished if self._may_count_later(closing, *key)}
+        self.late_uploads |= {(*key, closing.number): unfinished[key] for key in kept}
+        for key, upload in unfinished.items():
+            await (upload.detach() if key in kept else upload.discard())
+        for guest in list(closing.guests):
+            await guest.detach()
+        for name, session, number in list(self.late_uploads):
+            if self.registry.devices[name].session != session:
+                await self.late_uploads.pop((name, session, number)).discard()
+
+    def _may_count_later(self, closing: OpenRound, name: str, session: str) -> bool:
+        return closing.outcomes[name] == "late" and self.plan.staleness_exponent is not None
+
+    def new_upload(self, payload_bytes: int, total: FedAvg | None = None, weight: int = 0) -> Upload:
+        """An update of which nothing has come."""
+        return Upload(
+            self.uplink,
+            self.layout.size,
+            payload_bytes=payload_bytes,
+            total=total,
+            weight=weight,
+            folder=self._checkpoints,
+            executor=self._executor,
+        )
+
+    def note_refusal(
+        self, name: str, refusal: Refusal, round_number: int | None = None, received: int = 0
+    ) -> str:
+        """Put on record that a device was turned down; returns the reason."""
+        self.events.write(
+            "refused",
+            client=name,
+            status=Status.Name(refusal.status),
+            reason=refusal.reason,
+            round=round_number,
+            received=received,
+        )
+        log.warning("refused %s: %s", name, refusal.reason)
+        return refusal.reason
+
+    async def until_open(self) -> OpenRound:
+        """The round that is open, or the next. Raises Refusal when there is none to come."""
+        await self._changes.until(lambda: self.round or self.finish_reason)
+        if self.round is None:
+            raise Refusal(STATUS_LATE, "there is no later round to count it in")
+        return self.round
+
+    async def _write_checkpoint(self, number: int) -> None:
+        work = partial(write_checkpoint, self._checkpoints, number, self.layout, self.adapter)
+        await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     def watch_for_return(self, name: str) -> None:
         """A device of the open round has no connection: settle it as lost unless it comes back in time."""
@@ -171,7 +291,7 @@ class Federation:
         if watched is None or await self.registry.reconnected(device, self.plan.reconnect_grace_s):
             return
         if watched.settle(name, "lost"):
-            upload = watched.uploads.get((name, device.session))
-            received = upload.received if upload else 0
+            received = watched.received(name)
             self.events.write("client_lost", round=watched.number, client=name, received=received)
             log.warning("round %d: lost %s after %d bytes of its update", watched.number, name, received)
+            await watched.discard(name)

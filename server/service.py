@@ -8,10 +8,9 @@ import grpc
 
 from proto import federation_pb2 as pb
 from proto import federation_pb2_grpc
-from proto.codecs import CodecError
-from proto.payload import Assembler, PayloadError, chunks
-from server.aggregation.fedavg import LARGEST_WEIGHT, OutOfRangeError
+from server.aggregation.fedavg import LARGEST_WEIGHT
 from server.devices import Device, Outbox, Refusal
+from server.receiving import Uploads
 from server.rounds import Federation, OpenRound, log
 
 
@@ -23,12 +22,15 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         self._registry = federation.registry
         self._events = federation.events
         self._task_json = task_json
+        self._uploads = Uploads(federation)
 
     async def Join(self, request: pb.JoinRequest, context: grpc.aio.ServicerContext) -> pb.JoinReply:
         try:
             device = self._registry.join(request.client_id, request.session)
         except Refusal as refusal:
-            return pb.JoinReply(status=refusal.status, reason=self._refused(request.client_id, refusal))
+            return pb.JoinReply(
+                status=refusal.status, reason=self._federation.note_refusal(request.client_id, refusal)
+            )
         return pb.JoinReply(
             status=pb.STATUS_OK,
             run_id=self._registry.run_id,
@@ -53,33 +55,39 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             if not 1 <= request.examples <= LARGEST_WEIGHT:
                 raise Refusal(pb.STATUS_NOT_FINITE, f"{request.examples} examples: 1 to {LARGEST_WEIGHT}")
         except Refusal as refusal:
-            return pb.RegisterReply(status=refusal.status, reason=self._refused(request.client_id, refusal))
+            return pb.RegisterReply(
+                status=refusal.status, reason=self._federation.note_refusal(request.client_id, refusal)
+            )
         device.examples = request.examples
         self._events.write("registered", client=device.name, examples=device.examples)
         return pb.RegisterReply(status=pb.STATUS_OK)
 
-    async def Tasks(
-        self, request: pb.TasksRequest, context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[pb.Instruction]:
+    async def Tasks(self, request: pb.TasksRequest, context: grpc.aio.ServicerContext) -> None:
+        # No generator: one learns of a broken connection when it is collected as garbage.
         try:
             device = self._registry.authenticate(request.client_id, request.session, request.run_id)
             if not device.examples:
                 raise Refusal(pb.STATUS_UNKNOWN_CLIENT, f"'{device.name}' has not registered its layout")
         except Refusal as refusal:
             await context.abort(
-                grpc.StatusCode.FAILED_PRECONDITION, self._refused(request.client_id, refusal)
+                grpc.StatusCode.FAILED_PRECONDITION,
+                self._federation.note_refusal(request.client_id, refusal),
             )
-        outbox = await self._registry.connect(device)
+        outbox = self._registry.connect(device)
         try:
-            async for instruction in self._instructions(device, outbox):
-                yield instruction
+            async for instruction in self._instructions(device, outbox, request):
+                await context.write(instruction)
+        except grpc.aio.BaseError:
+            log.info("the connection of %s broke", device.name)
         finally:
-            await self._registry.disconnect(device, outbox)
+            self._registry.disconnect(device, outbox)
             open_round = self._federation.round
             if open_round and device.name in open_round.pending and not device.connected:
                 self._federation.watch_for_return(device.name)
 
-    async def _instructions(self, device: Device, outbox: Outbox) -> AsyncIterator[pb.Instruction]:
+    async def _instructions(
+        self, device: Device, outbox: Outbox, held: pb.TasksRequest
+    ) -> AsyncIterator[pb.Instruction]:
         """What one Tasks stream carries; a round that is open already is pushed at once."""
         open_round = self._federation.round
         if self._federation.finish_reason:
@@ -92,20 +100,36 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             if current is None or current.number != number or number == pushed:
                 continue  # It closed, or was queued twice, before we came to send it.
             pushed = number
-            start = pb.RoundStart(
-                round=number,
-                downlink_codec=current.downlink.name,
-                uplink_codec=current.uplink.name,
-                payload_bytes=len(current.payload),
-            )
-            self._events.write(
-                "download_start", round=number, client=device.name, payload_bytes=len(current.payload)
-            )
-            yield pb.Instruction(round_start=start)
-            for chunk in chunks(current.payload):
-                yield pb.Instruction(chunk=chunk)
-        await self._registry.dismiss(device)
+            async for instruction in self._push(device, current, held):
+                yield instruction
+                if self._federation.round is not current:
+                    break  # Nobody waits for the rest any more.
+        self._registry.dismiss(device)
         yield pb.Instruction(finish=pb.Finish(reason=self._federation.finish_reason))
+
+    async def _push(
+        self, device: Device, current: OpenRound, held: pb.TasksRequest
+    ) -> AsyncIterator[pb.Instruction]:
+        """A round and its global adapter, from where the device was cut off."""
+        broadcast = current.broadcast
+        start = pb.RoundStart(
+            round=current.number,
+            downlink_codec=broadcast.codec.name,
+            uplink_codec=current.uplink.name,
+            payload_bytes=broadcast.payload_bytes,
+            payload_id=broadcast.id,
+            offset=held.held_bytes if held.held_payload == broadcast.id else 0,
+        )
+        self._events.write(
+            "download_start",
+            round=current.number,
+            client=device.name,
+            payload_bytes=start.payload_bytes,
+            offset=start.offset,
+        )
+        yield pb.Instruction(round_start=start)
+        async for chunk in broadcast.chunks(start.offset):
+            yield pb.Instruction(chunk=chunk)
 
     async def Upload(
         self, request_iterator: AsyncIterator[pb.UploadPart], context: grpc.aio.ServicerContext
@@ -113,103 +137,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("kind") != "header":
             return pb.UploadReply(status=pb.STATUS_CORRUPT, reason="an upload starts with its header")
-        header = first.header
-        name = header.key.client_id
-        try:
-            device, current = self._open_round_of(header.key)
-            assembler = self._admit(header, current)
-            message_bytes = first.ByteSize()
-            async for part in request_iterator:
-                message_bytes += part.ByteSize()
-                assembler.add(part.chunk)
-            if not assembler.complete:
-                return pb.UploadReply(
-                    status=pb.STATUS_INCOMPLETE, reason="the stream ended early", received=assembler.received
-                )
-            self._events.write(
-                "upload_received",
-                round=current.number,
-                client=name,
-                payload_bytes=assembler.received,
-                message_bytes=message_bytes,
-                loss=header.loss,
-                steps=header.steps,
-            )
-            if name not in current.pending:
-                return pb.UploadReply(status=pb.STATUS_WRONG_ROUND, reason="this round has closed")
-            update = current.uplink.decode(assembler.payload(), current.size)
-            current.updates.add(update, device.examples)
-        except PayloadError as error:
-            return self._refuse_update(header, Refusal(pb.STATUS_CORRUPT, str(error)), settle=False)
-        except CodecError as error:
-            return self._refuse_update(header, Refusal(pb.STATUS_CORRUPT, str(error)))
-        except OutOfRangeError as error:
-            return self._refuse_update(header, Refusal(pb.STATUS_NOT_FINITE, str(error)))
-        except Refusal as refusal:
-            return self._refuse_update(header, refusal)
-        current.uploads.pop((name, device.session))
-        current.settle(name, "finished")
-        return pb.UploadReply(status=pb.STATUS_OK, received=assembler.received)
+        return await self._uploads.receive(first, request_iterator)
 
     async def UploadStatus(self, request: pb.UploadKey, context: grpc.aio.ServicerContext) -> pb.UploadReply:
-        try:
-            _, current = self._open_round_of(request)
-        except Refusal as refusal:
-            return pb.UploadReply(status=refusal.status, reason=refusal.reason)
-        upload = current.uploads.get((request.client_id, request.session))
-        return pb.UploadReply(status=pb.STATUS_OK, received=upload.received if upload else 0)
-
-    def _open_round_of(self, key: pb.UploadKey) -> tuple[Device, OpenRound]:
-        """The device and the round it may upload to now."""
-        device = self._registry.authenticate(key.client_id, key.session, key.run_id)
-        current = self._federation.round
-        if current and current.number == key.round and current.outcomes.get(device.name) == "finished":
-            raise Refusal(pb.STATUS_ALREADY_HELD, f"round {key.round} has the update of '{device.name}'")
-        if current is None or current.number != key.round or device.name not in current.pending:
-            raise Refusal(pb.STATUS_WRONG_ROUND, f"round {key.round} is not open for '{device.name}'")
-        return device, current
-
-    def _admit(self, header: pb.UploadHeader, current: OpenRound) -> Assembler:
-        """Check what the header announces before taking memory for it."""
-        if header.codec != current.uplink.name:
-            raise Refusal(
-                pb.STATUS_WRONG_CODEC, f"update in {header.codec}, the round asks for {current.uplink.name}"
-            )
-        most = current.uplink.encoded_bytes(current.size)
-        if header.payload_bytes > most:
-            raise Refusal(
-                pb.STATUS_TOO_LONG,
-                f"{header.payload_bytes} bytes announced, {current.size} values make {most}",
-            )
-        sender = header.key.client_id, header.key.session
-        if sender not in current.uploads:
-            current.uploads[sender] = Assembler(header.payload_bytes)
-        return current.uploads[sender]
-
-    def _refuse_update(
-        self, header: pb.UploadHeader, refusal: Refusal, *, settle: bool = True
-    ) -> pb.UploadReply:
-        """Turn an update down. A damaged chunk can be sent again; anything else ends the client's round."""
-        name = header.key.client_id
-        reason = self._refused(name, refusal, round_number=header.key.round)
-        current = self._federation.round
-        upload = current.uploads.get((name, header.key.session)) if current else None
-        received = upload.received if upload else 0
-        if settle and current and refusal.status not in _SETTLE_NOTHING:
-            current.settle(name, f"refused: {refusal.reason}")
-        return pb.UploadReply(status=refusal.status, reason=reason, received=received)
-
-    def _refused(self, name: str, refusal: Refusal, round_number: int | None = None) -> str:
-        status = pb.Status.Name(refusal.status)
-        self._events.write("refused", client=name, status=status, reason=refusal.reason, round=round_number)
-        log.warning("refused %s: %s", name, refusal.reason)
-        return refusal.reason
-
-
-# A stranger using a device's name, or a retry that comes too late, must not end that device's round.
-_SETTLE_NOTHING = (
-    pb.STATUS_UNKNOWN_CLIENT,
-    pb.STATUS_WRONG_RUN,
-    pb.STATUS_WRONG_ROUND,
-    pb.STATUS_ALREADY_HELD,
-)
+        return self._uploads.status(request)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from emulation.calibration import FRAMES_PER_S
 from emulation.link import FRAME_BYTES, AccessLink, LinkSpec
 from experiments.bench.loads import BUSY, IDLE, TRAINING, Load
 
@@ -33,6 +34,8 @@ class Part:
     quick: bool
     loads: tuple[Load, ...] = (IDLE, BUSY)
     """What computes beside them, one measurement each."""
+    frames_per_s: float = FRAMES_PER_S
+    """What all probes at a time may send."""
 
 
 def parts(size: GridSize) -> list[Part]:
@@ -45,7 +48,8 @@ def parts(size: GridSize) -> list[Part]:
         for number, first in enumerate(firsts, 1)
     ]
     sixteen = [_link(number, 20, 0.005, 0, 0) for number in range(16)]
-    found.append(Part("sixteen", tuple(sixteen), quick, loads=(TRAINING,)))
+    at_once = 2 * 16 * 1.1 * 20e6 / (8 * FRAME_BYTES)  # All of them flooded, both ways.
+    found.append(Part("sixteen", tuple(sixteen), quick, loads=(TRAINING,), frames_per_s=at_once))
     clean = LinkSpec(100e6, 0.005, queue_bytes=int(100e6 * 0.025 / 8))
     found.append(Part("fast", (AccessLink("fast", clean, clean),), quick=False))
     return found

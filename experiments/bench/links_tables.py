@@ -67,7 +67,8 @@ def _head(document: dict[str, Any]) -> str:
         f"and {document['not_tested']} could not be made on their link. {verdict}",
         "",
         "Links are measured from their ends by code that shares nothing with the backend, several at a time, "
-        f"up to {FRAMES_PER_S:,.0f} frames/s together. {_load(document)}{_repeated(document)}"
+        f"up to {FRAMES_PER_S:,.0f} frames/s together, the sixteen all at once both ways. "
+        f"{_load(document)}{_thrown_away(document)}"
         "A gate is widened by the sampling error of its sample only (99 %); where jitter widens it, "
         "links with jitter have a table of their own. "
         "*Of its gate* is the deviation that comes nearest to its gate, as a share of it.",
@@ -88,11 +89,11 @@ def _load(document: dict[str, Any]) -> str:
     )
 
 
-def _repeated(document: dict[str, Any]) -> str:
-    repeated = document["repeated"]
-    if not repeated:
+def _thrown_away(document: dict[str, Any]) -> str:
+    thrown = document["thrown_away"]
+    if not thrown:
         return ""
-    return f"Thrown away and measured again, as a hypervisor had the processors: {'; '.join(repeated)}. "
+    return f"Thrown away and measured again, as others may have had the processors: {'; '.join(thrown)}. "
 
 
 def _summary(table: pd.DataFrame) -> str:

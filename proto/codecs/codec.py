@@ -23,9 +23,11 @@ class Codec(Protocol):
     unbiased: bool
     """Whether the mean of decode(encode(v)) over the generator is v."""
     wants_error_feedback: bool
+    fixed_length: bool
+    """Whether every vector of one size becomes equally many bytes."""
 
     def encoded_bytes(self, size: int) -> int:
-        """Bytes that a vector of `size` values becomes; no payload may be longer."""
+        """The most bytes that a vector of `size` values becomes; no payload may be longer."""
         ...
 
     def encode(self, vector: Vector, rng: np.random.Generator) -> bytes:

@@ -17,6 +17,7 @@ class Fp16:
     bits_per_parameter = 16.0
     unbiased = False
     wants_error_feedback = False
+    fixed_length = True
 
     def encoded_bytes(self, size: int) -> int:
         return 2 * size

@@ -15,6 +15,7 @@ class Fp32:
     bits_per_parameter = 32.0
     unbiased = True
     wants_error_feedback = False
+    fixed_length = True
 
     def encoded_bytes(self, size: int) -> int:
         return 4 * size

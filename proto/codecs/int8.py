@@ -24,6 +24,7 @@ class Int8:
     bits_per_parameter = 8 + 16 / BLOCK
     unbiased = False
     wants_error_feedback = False
+    fixed_length = True
 
     def encoded_bytes(self, size: int) -> int:
         return size + 2 * -(-size // BLOCK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +13,9 @@ import pytest
 
 from emulation.backend import Direction
 from emulation.channel_driver import ChannelDriver, Command
-from emulation.link import LinkChange, LinkError
+from emulation.handover import HandoverRule
+from emulation.link import Air, LinkChange, LinkError
+from emulation.mobility import Way
 from tests.emulation.channels import CELLS, small_channel, still
 
 DEVICES = ["dev0", "dev1"]
@@ -34,7 +36,7 @@ class Links:
     def change(self, device: str, direction: str, change: LinkChange) -> None:
         self._beforehand()
         self.changes.append((device, direction, change))
-        given = {key: value for key, value in asdict(change).items() if value is not None}
+        given = {key: value for key, value in vars(change).items() if value is not None}
         self.now[device, direction] = replace(self.now.get((device, direction), LinkChange()), **given)
 
 
@@ -109,6 +111,24 @@ def test_small_changes_never_add_up() -> None:
                     assert command.in_force[device, direction].rate_bps == pytest.approx(
                         state.rate_bps[number, side], rel=0.0101
                     )
+
+
+def test_a_handover_moves_the_link_to_its_new_cells_air_once() -> None:
+    links, airs = Links(), [Air("cell 0"), Air("cell 1")]
+    crossing = [Way([(0.0, 150.0, 200.0), (0.2, 450.0, 200.0)]), *still((120.0, 200.0))]
+    rule = HandoverRule(time_to_trigger_s=0.0, interruption_s=0.03)
+    calm = {"fading": None, "shadowing_db": 0.0, "ways": crossing, "handover": rule}
+    recorder = Recorder(30, links)
+    with ChannelDriver(small_channel(**QUICK, **calm), links, DEVICES, recorder, airs=airs) as driver:
+        assert recorder.enough.wait(20), driver.violations()
+    moves = [(device, way, change.air.name) for device, way, change in links.changes if change.air]
+    begin = [(device, way, "cell 0") for device in DEVICES for way in ("down", "up")]
+    assert moves == [*begin, ("dev0", "down", "cell 1"), ("dev0", "up", "cell 1")]
+    for command in recorder.commands:  # Interrupted, it is in the new cell already.
+        told = {command.in_force["dev0", way].air for way in ("down", "up")}
+        assert told == {airs[command.state.cell[0]]}
+    with pytest.raises(ValueError, match="1 airs for a channel of 2 cells"):
+        ChannelDriver(small_channel(), links, DEVICES, recorder, airs=airs[:1])
 
 
 def test_an_outage_takes_the_link_down_and_keeps_its_rate() -> None:

@@ -307,6 +307,8 @@ def test_of_shared_air_only_a_fixed_share_is_a_rate() -> None:
         with pytest.raises(LinkError, match=f"dev3: sharing {scheduler}"):
             create().refuse(AccessLink("dev3", CLEAN, CLEAN, Air("cell", scheduler)))  # type: ignore[arg-type]
     create().refuse(AccessLink("dev3", CLEAN, CLEAN, Air("cell", "fixed")))
+    with pytest.raises(LinkError, match=r"^dev3: roams from air to air.*emulation\.backend=relay"):
+        create().refuse(AccessLink("dev3", CLEAN, CLEAN, Air("cell"), (Air("cell"), Air("other"))))
 
 
 def test_nothing_changes_before_the_links_are_in_force() -> None:

@@ -38,7 +38,7 @@ OTHER: dict[str, Any] = {
 
 def servers(*links: AccessLink, seed: int = 0) -> tuple[relay_parameters.Servers, list[tuple[str, str]]]:
     ends = [LinkEnds(link, "a", "b", 1, (2 * i, 2 * i + 1)) for i, link in enumerate(links)]
-    document, directions = relay_parameters.describe(ends, seed)
+    document, directions, _ = relay_parameters.describe(ends, seed)
     return relay_parameters.unpack(document), directions
 
 
@@ -46,7 +46,7 @@ def servers(*links: AccessLink, seed: int = 0) -> tuple[relay_parameters.Servers
 def test_everything_a_link_is_asked_for_reaches_the_relay(field: str) -> None:
     plain, other = (servers(AccessLink("dev0", spec, GOOD))[0][0][1][0] for spec in (GOOD, _with(field)))
     assert plain != other
-    _relay.Server([other])  # It takes what it is told.
+    _relay.Clockwork([("round_robin", [other])])  # It takes what it is told.
 
 
 def _with(field: str) -> LinkSpec:
@@ -77,15 +77,54 @@ def test_a_fixed_share_is_a_link_of_ones_own_with_that_share_of_its_rate() -> No
     found, directions = servers(*(AccessLink(f"dev{i}", GOOD, GOOD, Air("a", "fixed")) for i in range(4)))
     assert [[path["rate_bps"] for path in paths] for _, paths in found] == [[2.5e6]] * 8
     assert directions[:2] == [("dev0", "up"), ("dev0", "down")]
-    message = struct.unpack("=II4d", relay_parameters.order(3, LinkChange(rate_bps=8e6, up=False), share=4))
-    assert message[:3] == (1, 3, 2e6) and message[5] == 0.0
-    assert message[3] != message[3] and message[4] != message[4]  # NaN: as it is.
+    message = relay_parameters.order(3, LinkChange(rate_bps=8e6, up=False), share=4)
+    kind, path, server, rate, delay, loss, up = struct.unpack("=III4x4d", message)
+    assert (kind, path, server, rate, up) == (1, 3, 2**32 - 1, 2e6, 0.0)
+    assert delay != delay and loss != loss  # NaN: as it is.
+
+
+def test_airs_that_links_only_roam_to_have_servers_without_a_path() -> None:
+    airs = tuple(Air(f"cell {number}") for number in range(3))
+    links = [AccessLink(f"dev{i}", GOOD, GOOD, airs[begin], airs) for i, begin in enumerate((2, 0, 2))]
+    ends = [LinkEnds(link, "a", "b", 1, (2 * i, 2 * i + 1)) for i, link in enumerate(links)]
+    document, directions, cells = relay_parameters.describe(ends, 0)
+    found = relay_parameters.unpack(document)
+    assert set(cells) == {(air, way) for air in airs for way in ("up", "down")}
+    assert sorted(cells.values()) == list(range(6))
+    begin = [[path["in"] for path in found[cells[air, way]][1]] for air in airs for way in ("up", "down")]
+    assert begin == [[2], [3], [], [], [0, 4], [1, 5]]
+    tap = {("dev0", "up"): 0, ("dev0", "down"): 1, ("dev1", "up"): 2} | {
+        ("dev1", "down"): 3,
+        ("dev2", "up"): 4,
+        ("dev2", "down"): 5,
+    }
+    assert [path["in"] for _, paths in found for path in paths] == [tap[way] for way in directions]
+    _relay.Clockwork(found)
+    order = relay_parameters.order(4, LinkChange(air=airs[1]), server=cells[airs[1], "up"])
+    assert struct.unpack("=III", order[:12]) == (1, 4, cells[airs[1], "up"])
+
+
+@pytest.mark.parametrize(
+    ("air", "roams", "words"),
+    [
+        (None, ("round_robin",), "roams, and has no air"),
+        ("fixed", ("fixed",), "roams, and has no air or a fixed share"),
+        ("round_robin", ("fixed",), "roams, and has no air or a fixed share"),
+        ("round_robin", ("round_robin", "proportional_fair"), "another scheduler than round_robin"),
+    ],
+)
+def test_links_roam_between_airs_of_one_scheduler(
+    air: Scheduler | None, roams: tuple[Scheduler, ...], words: str
+) -> None:
+    link = AccessLink("dev0", GOOD, GOOD, air and Air("a", air), tuple(Air("b", other) for other in roams))
+    with pytest.raises(LinkError, match=f"^dev0: .*{words}"):
+        create().refuse(link)
 
 
 def test_traces_and_tables_are_sent_once_and_come_back_as_they_were() -> None:
     spec = LinkSpec(1e6, jitter_s=0.1, jitter_table=(-1.5, 0.25, 2.0), trace=TRACE)
     ends = [LinkEnds(AccessLink(f"dev{i}", spec, spec), "a", "b", 1, (i, i)) for i in range(50)]
-    document, _ = relay_parameters.describe(ends, 0)
+    document, _, _ = relay_parameters.describe(ends, 0)
     assert len(json.loads(document)["tables"]) == 2
     for _, (path,) in relay_parameters.unpack(document):
         assert path["jitter_table"] == array("d", (-1.5, 0.25, 2.0)).tobytes()
@@ -132,11 +171,12 @@ def test_what_the_relay_cannot_do_it_refuses_by_name(
         (GOOD, LinkChange(loss=1.0), "a loss of 1"),
         (LinkSpec(1e6, loss_burst=1.5), LinkChange(loss=0.7), "a loss of 0.7 in bursts of 1.5"),
         (LinkSpec(1e6, trace=TRACE), LinkChange(rate_bps=1e6), "its rate is what trace t.trace says"),
+        (GOOD, LinkChange(air=Air("c")), "does not roam to the air of 'c'"),
     ],
 )
 def test_impossible_changes_are_refused_by_name(spec: LinkSpec, change: LinkChange, words: str) -> None:
     with pytest.raises(LinkError, match=f"^dev0 up: {words}"):
-        relay_parameters.refuse_change(("dev0", "up"), spec, change)
+        relay_parameters.refuse_change(AccessLink("dev0", spec, GOOD, Air("a"), (Air("b"),)), "up", change)
 
 
 def test_a_relay_that_does_not_run_changes_nothing() -> None:

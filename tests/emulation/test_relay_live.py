@@ -172,3 +172,33 @@ def test_two_floods_share_the_air_and_the_last_has_it_all_while_a_trace_keeps_it
     assert found["shared"] == [pytest.approx(rate, rel=0.08) for rate in (4e6, 4e6, 6.056e6)]
     assert found["alone"] == pytest.approx(8e6, rel=0.08)
     assert all(found["conserved"])
+
+
+def test_links_that_move_into_one_air_share_it_until_they_part_and_lose_nothing() -> None:
+    found = live(
+        """
+        spec, airs = LinkSpec(8e6, 0.005, queue_bytes=48 * 1514), (Air("west"), Air("east"))
+        links = [AccessLink(f"dev{i}", spec, spec, airs[i], airs) for i in range(2)]
+        with Network(links, backend="relay") as network, ThreadPoolExecutor() as pool:
+            flows = [Flow(network, f"dev{i}") for i in range(2)]
+            for _ in range(3):  # A sender that was held up left its link idle: it measures the machine.
+                sent = [pool.submit(flow, **flood(8e6, 3.0, spec.queue_bytes)) for flow in flows]
+                marks = []
+                for pause, air in ((0.9, airs[0]), (1.0, airs[1])):
+                    time.sleep(pause)
+                    network.change("dev1", "up", LinkChange(air=air))
+                    marks.append(time.time_ns())
+                frames = [future.result() for future in sent]
+                if max(flow.sent["idle_s"] for flow in flows) < 0.02: break
+            spans = [(marks[0] - 5e8, marks[0]), (marks[0] + 1e8, marks[1]), (marks[1] + 1e8, marks[1] + 6e8)]
+            numbers = [[number for number, *_ in f] for f in frames]
+            print(json.dumps({
+                "rates": [[rate(f, *span) for f in frames] for span in spans],
+                "sorted": [n == sorted(set(n)) for n in numbers],
+                "conserved": [conserves(dataclasses.asdict(count)) for count in network.counters().values()],
+                "lost": [count.drops_loss + count.drops_device for count in network.counters().values()],
+            }))
+        """
+    )
+    assert found["rates"] == [[pytest.approx(bps, rel=0.08)] * 2 for bps in (8e6, 4e6, 8e6)]
+    assert all(found["sorted"]) and all(found["conserved"]) and not any(found["lost"])

@@ -15,16 +15,16 @@ SCHEDULERS = ["round_robin", "proportional_fair"]
 RATES = st.lists(st.sampled_from([1e6, 2.5e6, 10e6, 50e6]), min_size=2, max_size=5)
 
 
-def cell(rates: list[float], scheduler: str) -> _relay.Server:
+def cell(rates: list[float], scheduler: str) -> _relay.Clockwork:
     return paths([{"rate_bps": rate, "queue_bytes": 10**9} for rate in rates], scheduler)
 
 
-def fill(server: _relay.Server, number: int, frames: int, now: int = 0) -> None:
+def fill(server: _relay.Clockwork, number: int, frames: int, now: int = 0) -> None:
     for _ in range(frames):
         server.offer(number, now, FRAME_BYTES)
 
 
-def airtime_ns(server: _relay.Server, rates: list[float], until: int) -> list[float]:
+def airtime_ns(server: _relay.Clockwork, rates: list[float], until: int) -> list[float]:
     """Of the frames that came out by `until`, per path."""
     spent = [0.0] * len(rates)
     for _, number, *_ in server.advance(until):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 from emulation.calibration import Check
 from emulation.link import AccessLink, LinkSpec
 from experiments import cli
-from experiments.bench import grid, links, links_tables
+from experiments.bench import grid, links, links_part, links_tables
 from experiments.bench.links import LinksBench
 from experiments.bench.loads import BUSY, IDLE, TRAINING
 from tests.emulation.sandboxed import report
@@ -30,7 +31,7 @@ def check(
 def bench_of(*checks: Check) -> LinksBench:
     bench = LinksBench("relay", "quick", frames_per_s=160_000.0, load_cpu=1.5)
     for load in (IDLE, BUSY):
-        bench.rows += links.rows(checks, LINKS, "grid 1 of 1", load)
+        bench.rows += links_part.rows(checks, LINKS, "grid 1 of 1", load)
     return bench
 
 
@@ -59,7 +60,7 @@ def test_the_quick_grid_takes_about_three_minutes() -> None:
 
 def test_deviations_are_shares_times_or_what_was_measured_and_know_their_gate() -> None:
     gap = check("gap", 0.0, 0.02, True, bounds=(0.0, 0.05))
-    found = {row["metric"]: row for row in links.rows([RATE, RTT, LOSS, MISS, gap], LINKS, "p", IDLE)}
+    found = {row["metric"]: row for row in links_part.rows([RATE, RTT, LOSS, MISS, gap], LINKS, "p", IDLE)}
     assert found["rate"]["deviation"] == pytest.approx(0.005)
     assert found["rate"]["of_gate"] == pytest.approx(0.5)
     assert found["rtt"]["deviation"] == pytest.approx(0.0003)
@@ -102,12 +103,18 @@ def test_a_bench_of_two_links_measures_them_and_writes_its_tables(tmp_path: Path
         spec, slow = LinkSpec(10e6, 0.005), LinkSpec(2e6, 0.01, loss=0.05)
         two = (AccessLink("x0", spec, spec), AccessLink("x1", slow, slow))
         grid.parts = lambda size: [grid.Part("two", two, quick=True, loads=(IDLE, BUSY))]
-        bench = links.run("quick", "relay")
+        bench = links.run("quick", "relay", Path({str(tmp_path)!r}))
         written = [path.name for path in links.write(bench, Path({str(tmp_path)!r}))]
-        print(json.dumps([bench.to_json(), written]))
+        links.frames_per_s = lambda backend: bench.frames_per_s
+        (Path({str(tmp_path)!r}) / "parts" / "two-idle.json").unlink()
+        again = links.run("quick", "relay", Path({str(tmp_path)!r}), resume=True)
+        print(json.dumps([bench.to_json(), written, again.to_json()]))
         """
     )
-    bench, written = document
+    bench, written, again = document
+    kept = [[row for row in one["rows"] if row["load"] == "2 busy"] for one in (bench, again)]
+    assert kept[0] == kept[1]  # Nothing is measured twice to the last digit.
+    assert len(again["rows"]) == len(bench["rows"]) and again["rows"] != bench["rows"]
     assert written == ["links.csv", "links.json", "links.md", "links.png", "links.pdf"]
     assert all((tmp_path / name).stat().st_size > 500 for name in written)
     assert json.loads((tmp_path / "links.json").read_text()) == bench
@@ -117,6 +124,36 @@ def test_a_bench_of_two_links_measures_them_and_writes_its_tables(tmp_path: Path
     assert {row["load"] for row in bench["rows"]} == {"idle", "2 busy"}
     assert bench["passed"] + bench["failed"] + bench["not_tested"] == len(bench["rows"])
     assert bench["frames_per_s"] > 10_000 and bench["load_cpu"] > 0
+
+
+def measurement(*checks: Check, stolen: float) -> links_part.Measurement:
+    return links_part.Measurement(
+        part="two",
+        load="idle",
+        asked="",
+        rows=links_part.rows(checks, LINKS, "two", IDLE),
+        violations=[],
+        load_cpu=None,
+        stolen=stolen,
+        took_s=1.0,
+    )
+
+
+@pytest.mark.parametrize(("stolen", "attempts"), [(0.02, 3), (0.0, 1)])
+def test_a_miss_is_measured_again_only_where_a_hypervisor_may_be_to_blame(
+    stolen: float, attempts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, made = grid.Part("two", (), quick=True), []
+
+    def fake(*arguments: Any) -> links_part.Measurement:
+        made.append(arguments[-1])
+        return replace(measurement(RATE, MISS, stolen=stolen), asked=arguments[-2], thrown_away=arguments[-1])
+
+    monkeypatch.setattr(links_part, "_measure", fake)
+    found = links_part.measure(part, IDLE, "relay", 0, tmp_path, resume=False)
+    assert len(made) == attempts and len(found.thrown_away) == attempts - 1 and not found.clean
+    again = links_part.measure(part, IDLE, "relay", 0, tmp_path, resume=True)
+    assert len(again.thrown_away) == 2 * attempts - 1  # What was not clean is measured anew, and said so.
 
 
 def test_busy_processes_are_busy_at_nice_0_and_gone_afterwards() -> None:
@@ -141,7 +178,7 @@ def test_the_command_prints_its_document_and_exits_1_on_a_miss(
     bench: LinksBench, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli, "_enter_sandbox", lambda: None)
-    monkeypatch.setattr(links, "run", lambda size, backend: bench)
+    monkeypatch.setattr(links, "run", lambda *_, **__: bench)
     done = CliRunner().invoke(cli.app, ["bench", "links", "--json", "--output", str(tmp_path)])
     assert done.exit_code == status, done.output
     document = json.loads(done.stdout)

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import config
 from experiments.config import ConfigError, Experiment
+from experiments.preflight import check_inputs
 from tests.conftest import CONFIGS
 
 CELL = CONFIGS / "cell.yaml"
@@ -59,6 +60,16 @@ def test_count_makes_devices_alike() -> None:
         ("rounds=many", "rounds: "),
         ("seed=-1", "seed: "),
         ("uplink.codec=int9", "uplink: unknown codec 'int9': one of fp32, fp16, int8"),
+        (
+            "federation.selection=best",
+            "^[^ ]*: federation.selection: unknown selection 'best': random, round_robin",
+        ),
+        ("federation.selection=power_of_choice(9)", "federation.selection: .* more devices than there are"),
+        ("federation.selection=power_of_choice(3)", "federation.selection: .* a cohort of 4 takes"),
+        ("federation.availability_period=0s", "federation.availability_period: "),
+        ("federation.availability_period=9s", "federation.availability_period: there is no federation.avail"),
+        ("federation.close_after=0%", "federation.close_after: at 0% a round would close before it begins"),
+        ("federation.late=forgive", "federation.late: "),
         ("emulation.backend=magic", "emulation.backend: "),
         ("model=sd15", "training.trainer=synthetic go together"),
         ("name=../escape", "name: "),
@@ -89,3 +100,23 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, content: str | None, sa
     with pytest.raises(ConfigError, match=says) as caught:
         config.load(file)
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_power_of_choice_needs_losses() -> None:
+    keys = ["federation.selection=power_of_choice(2)", "federation.cohort=50%"]
+    assert config.load(CELL, keys).federation.selection == "power_of_choice(2)"
+    with pytest.raises(ConfigError, match=r"federation.selection: .* the synthetic trainer has none"):
+        config.load(CONFIGS / "smoke.yaml", keys)
+
+
+def test_a_trace_that_is_none_is_one_line_before_anything_starts(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    keys = [f"federation.availability={trace}", "federation.availability_period=60s"]
+    experiment = config.load(CONFIGS / "smoke.yaml", keys)
+    with pytest.raises(ConfigError, match=rf"^federation.availability: {trace} cannot be read: No such file"):
+        check_inputs(experiment)
+    trace.write_text("device,from_s,until_s\ndev0,0,60\ndev1,0,61\n")
+    with pytest.raises(ConfigError, match="line 3: until_s 61 is beyond the period of 60 s"):
+        check_inputs(experiment)
+    trace.write_text("device,from_s,until_s\ndev0,0,60\ndev1,0,60\n")
+    check_inputs(experiment)

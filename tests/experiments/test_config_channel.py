@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from emulation.channel import DIRECTIONS
+from emulation.link import Air
 from emulation.link_budget import ChannelError
 from experiments.config_channel import Channel, refuse_own_rate, start
 from experiments.config_network import Direction
@@ -102,7 +103,9 @@ def test_links_start_as_the_channel_does_and_never_at_nothing() -> None:
         up={"power": "-60dBm"},
     )
     built = section.build(NAMES)
-    state, links = built.state(0.0), start(built, NAMES)
+    state, begun = built.state(0.0), start(built, NAMES)
+    links = begun.links
+    assert begun.cells == dict.fromkeys(NAMES, 0)
     assert links["dev0", "down"] == (state.rate_bps[0, 0], state.loss[0, 0])
     assert not state.up[:, DIRECTIONS.index("up")].any()
     assert links["dev0", "up"] == (built.model.up.least_rate_bps, 0.0)
@@ -145,12 +148,13 @@ def test_as_many_positions_as_devices() -> None:
         section.build(NAMES)
 
 
-def test_several_cells_share_no_air() -> None:
+def test_each_of_several_cells_has_an_air_that_is_not_divided_for_good() -> None:
     two = channel(cells=[{"x": "0m", "y": "5m"}, {"x": "400m", "y": "5m"}])
-    two.fits("none")
-    channel().fits("round_robin")
-    with pytest.raises(ValueError, match="sharing: devices of several cells share no air"):
-        two.fits("round_robin")
+    assert two.airs("none") == channel().airs("round_robin") == channel().airs("fixed") == ()
+    assert two.airs("round_robin") == (Air("cell 0"), Air("cell 1"))
+    assert {air.scheduler for air in two.airs("proportional_fair")} == {"proportional_fair"}
+    with pytest.raises(ValueError, match=r"sharing: fixed is 1/n for good, .* between 2 cells"):
+        two.airs("fixed")
 
 
 @pytest.mark.parametrize("key", ["rate", "loss", "trace", "loss_burst"])

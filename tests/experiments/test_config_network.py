@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from emulation.background import Flow
+from emulation.link import Air
 from emulation.topologies.graph import SERVER
 from experiments import config
 from experiments.config import ConfigError, Experiment
@@ -43,6 +44,21 @@ def test_devices_share_the_air_of_their_own_place_only() -> None:
     assert airs == {
         "dev0": "edge0", "dev1": "edge0", "dev2": "edge1", "dev3": "edge1", "edge0": None, "edge1": None
     }  # fmt: skip
+
+
+def test_devices_of_a_channel_begin_in_the_air_of_the_cell_that_serves_them() -> None:
+    wireless, sharing = CONFIGS / "wireless.yaml", ["network.sharing=proportional_fair"]
+    network = config.load(wireless, sharing).network
+    airs = (Air("cell 0", "proportional_fair"), Air("cell 1", "proportional_fair"))
+    assert network.channel is not None and network.airs == airs
+    names = [name for name, _ in network.expanded_devices]
+    serving = network.channel.build(names).state(0.0).cell
+    assert [link.air for link in network.graph.links] == [airs[cell] for cell in serving]
+    assert len(set(serving)) == 2 and all(link.roams == airs for link in network.graph.links)
+    one = config.load(wireless, [*sharing, "network.channel.cells=[{x: 300m, y: 300m}]"]).network
+    assert {(link.air, link.roams) for link in one.graph.links} == {(Air("cell", "proportional_fair"), ())}
+    with pytest.raises(ConfigError, match=r"sharing: fixed is 1/n for good"):
+        config.load(wireless, ["network.sharing=fixed"])
 
 
 def test_a_user_s_file_is_a_topology() -> None:

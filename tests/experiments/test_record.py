@@ -119,6 +119,35 @@ def test_a_device_lost_during_its_upload_keeps_its_row_and_its_bytes() -> None:
     assert rounds.iloc[0]["clients_finished"] == 0
 
 
+def test_a_connection_that_broke_in_a_download_hides_none_of_its_bytes() -> None:
+    """The device reads its counters when it is connected again; what came before is this round's, too."""
+    events = one_round()
+    again = event(1.2, "dev0", "connected", **counters(1_500, 50_600))
+    _, clients = tables(sorted([*events, again], key=lambda e: e["t"]))
+    assert clients.iloc[0]["wire_down_bytes"] == 107_000
+
+
+def test_a_late_device_keeps_what_it_cost_and_what_became_of_it() -> None:
+    """Closed at 2.81 with 20 kB of 50; the rest came later and counted in round 2."""
+    events = [e for e in one_round() if e["event"] not in ("upload_received", "upload_end")]
+    events[-1]["outcomes"] = {"dev0": "late"}
+    late = event(2.815, "server", "client_late", round=1, client="dev0", received=20_000)
+    _, clients = tables(sorted([*events, late], key=lambda e: e["t"]))
+    row = clients.iloc[0]
+    assert (row["outcome"], row["received_up_bytes"]) == ("late", 20_000)
+    assert pd.isna(row["upload_s"]) and pd.isna(row["used_in_round"])
+    used = event(3.5, "server", "late_update_used", round=1, client="dev0", used_in=2, staleness=1, weight=7,
+                 payload_bytes=50_000, message_bytes=50_080)  # fmt: skip
+    end = event(
+        3.6, "dev0", "upload_end", round=1, status="STATUS_OK", attempts=1, **counters(55_000, 107_000, 2)
+    )
+    _, clients = tables(sorted([*events, late, used, end], key=lambda e: e["t"]))
+    row = clients.iloc[0]
+    assert (row["outcome"], row["received_up_bytes"], row["used_in_round"]) == ("late", 50_000, 2)
+    assert row["message_up_bytes"] == 50_080 and row["wire_up_bytes"] == 53_800
+    assert pd.isna(row["wait_s"])
+
+
 def test_what_a_kernel_sends_after_its_process_died_is_counted() -> None:
     events = [e for e in one_round() if e["event"] not in ("upload_received", "upload_end")]
     events[-1]["outcomes"] = {"dev0": "lost"}

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import grpc
 import numpy as np
@@ -23,7 +22,7 @@ import numpy as np
 from proto import federation_pb2 as pb
 from proto.adapter import AdapterLayout, Vector, load_adapter, save_adapter
 from proto.federation_pb2_grpc import FederationStub
-from proto.payload import Assembler, chunks
+from proto.payload import Intake, chunks
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = AdapterLayout.of({"a.lora_A.weight": (4, 1250), "a.lora_B.weight": (1250, 4)})  # 10,000 values
@@ -49,11 +48,14 @@ class Server:
     folder: Path
 
     @classmethod
-    def start(cls, folder: Path, devices: str, *options: str, address: str = "") -> Server:
+    def start(
+        cls, folder: Path, devices: str, *options: str, address: str = "", layout: AdapterLayout = LAYOUT
+    ) -> Server:
         """Start it in `folder` for the comma-separated `devices`; it need not be ready yet."""
         folder.mkdir(exist_ok=True)
         address = address or free_address()
-        save_adapter(folder / "initial.safetensors", LAYOUT, INITIAL)
+        initial = INITIAL if layout is LAYOUT else np.zeros(layout.size, np.float32)
+        save_adapter(folder / "initial.safetensors", layout, initial)
         command = [sys.executable, "-m", "server", "--listen", address, "--devices", devices]
         command += ["--initial", str(folder / "initial.safetensors"), "--run-id", "run-7"]
         command += ["--checkpoints", str(folder / "adapters"), "--events", str(folder / "events.jsonl")]
@@ -97,7 +99,7 @@ class Device:
     def __enter__(self) -> Device:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.cut()
 
     def cut(self) -> None:
@@ -116,15 +118,21 @@ class Device:
         )
         return self.stub.Register(request, timeout=TIMEOUT_S)
 
-    def listen(self) -> None:
+    def listen(self, held_payload: bytes = b"", held_bytes: int = 0) -> None:
         """Open the stream of tasks."""
-        request = pb.TasksRequest(client_id=self.name, session=self.session, run_id="run-7")
+        request = pb.TasksRequest(
+            client_id=self.name,
+            session=self.session,
+            run_id="run-7",
+            held_payload=held_payload,
+            held_bytes=held_bytes,
+        )
         self.tasks = self.stub.Tasks(request, timeout=2 * TIMEOUT_S)
 
-    def enter(self, examples: int = 1) -> Device:
+    def enter(self, examples: int = 1, digest: bytes = LAYOUT.digest) -> Device:
         """All that comes before the first round."""
         assert self.join().status == pb.STATUS_OK
-        assert self.register(examples=examples).status == pb.STATUS_OK
+        assert self.register(examples=examples, digest=digest).status == pb.STATUS_OK
         self.listen()
         return self
 
@@ -133,10 +141,11 @@ class Device:
         instruction = next(self.tasks)
         assert instruction.WhichOneof("kind") == "round_start", instruction
         start = instruction.round_start
-        assembler = Assembler(start.payload_bytes)
-        while not assembler.complete:
-            assembler.add(next(self.tasks).chunk)
-        return start, assembler.payload()
+        intake, payload = Intake(start.payload_bytes), bytearray()
+        intake.received = start.offset
+        while start.offset + len(payload) < start.payload_bytes:
+            payload += intake.accept(next(self.tasks).chunk)
+        return start, bytes(payload)
 
     def finished(self) -> bool:
         """Whether the server now says that all rounds are done."""
@@ -153,6 +162,7 @@ class Device:
         offset: int = 0,
         codec: str = "fp32",
         run_id: str = "run-7",
+        loss: float = float("nan"),
     ) -> pb.UploadPart:
         return pb.UploadPart(
             header=pb.UploadHeader(
@@ -161,7 +171,7 @@ class Device:
                 codec=codec,
                 payload_bytes=payload_bytes,
                 offset=offset,
-                loss=float("nan"),
+                loss=loss,
             )
         )
 
@@ -170,26 +180,41 @@ class Device:
         return self.stub.Upload(iter(parts), timeout=TIMEOUT_S)
 
     def upload(
-        self, update: Vector | bytes, *, round_number: int = 1, offset: int = 0, codec: str = "fp32"
+        self,
+        update: Vector | bytes,
+        *,
+        round_number: int = 1,
+        offset: int = 0,
+        codec: str = "fp32",
+        loss: float = float("nan"),
     ) -> pb.UploadReply:
         """A well-formed upload from `offset` on."""
         payload = update if isinstance(update, bytes) else update.astype("<f4").tobytes()
-        header = self.header(len(payload), round_number=round_number, offset=offset, codec=codec)
+        header = self.header(len(payload), round_number=round_number, offset=offset, codec=codec, loss=loss)
         return self.send([header, *pieces(payload, offset)])
 
-    def upload_part_and_stall(self, update: Vector, count: int) -> None:
-        """Start an upload, send `count` chunks, and leave the stream open; returns once they have come."""
+    def upload_part_and_stall(self, update: Vector, count: int) -> threading.Event:
+        """Start an upload, send `count` chunks, and the others once the event is set that is returned; it is
+        returned when those have come."""
+        release = threading.Event()
 
         def parts() -> Iterator[pb.UploadPart]:
             yield self.header()
-            yield from pieces(update.astype("<f4").tobytes())[:count]
-            threading.Event().wait(TIMEOUT_S)
+            parts = pieces(update.astype("<f4").tobytes())
+            yield from parts[:count]
+            release.wait(TIMEOUT_S)
+            yield from parts[count:]
 
         self._stalled = self.stub.Upload.future(parts(), timeout=TIMEOUT_S)  # cancelled if nobody holds it
         limit = time.monotonic() + TIMEOUT_S
         while self.held() < count * PIECE:
             assert time.monotonic() < limit
             time.sleep(0.02)
+        return release
+
+    def stalled_reply(self) -> pb.UploadReply:
+        """What the server says to the upload that stalled."""
+        return self._stalled.result()
 
     def held(self, round_number: int = 1) -> int:
         """Bytes of this device's update that the server says it holds."""
@@ -198,9 +223,10 @@ class Device:
         return reply.received
 
 
-def pieces(payload: bytes, offset: int = 0) -> list[pb.UploadPart]:
-    """The chunks of an upload, PIECE bytes each."""
-    return [pb.UploadPart(chunk=chunk) for chunk in chunks(payload, offset, chunk_bytes=PIECE)]
+def pieces(payload: bytes, offset: int = 0, piece_bytes: int = PIECE) -> list[pb.UploadPart]:
+    """The chunks of an upload."""
+    made = chunks([payload[offset:]], offset, chunk_bytes=piece_bytes)
+    return [pb.UploadPart(chunk=chunk) for chunk in made]
 
 
 def constant(value: float) -> Vector:

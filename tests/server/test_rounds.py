@@ -136,8 +136,8 @@ def test_after_the_deadline_an_update_is_late_and_the_round_has_closed(start: Ca
         assert dev1.upload(constant(2)).status == pb.STATUS_OK
         assert dev1.next_round()[0].round == 2  # two seconds later
         reply = slow.upload(constant(9))
-        assert reply.status == pb.STATUS_WRONG_ROUND
-        assert reply.reason == "round 1 is not open for 'dev0'"
+        assert reply.status == pb.STATUS_LATE
+        assert reply.reason == "round 1 closed without the update of 'dev0'"
         # It is not too late for round 2.
         assert slow.next_round()[0].round == 2
         for device in (slow, dev1):

@@ -60,6 +60,22 @@ def test_an_unknown_codec_is_said_so_before_any_device_joins(
     assert_one_line(server, "unknown codec 'fp7'", "fp32")
 
 
+def test_an_unknown_selection_is_said_so_before_any_device_joins(start: Callable[..., Server]) -> None:
+    server = start("dev0", "--selection", "slowest")
+    assert server.wait() == 2
+    assert_one_line(server, "unknown selection 'slowest'", "round_robin")
+
+
+def test_a_trace_of_other_devices_is_said_so_before_any_device_joins(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("device,from_s,until_s\nphone,0,inf\n")
+    server = start("dev0", "--availability", str(trace))
+    assert server.wait() == 2
+    assert_one_line(server, str(trace), "line 2: there is no device 'phone' (dev0)")
+
+
 def test_devices_that_never_join_are_named(start: Callable[..., Server]) -> None:
     """dev1 joins in time and dev0 and dev2 do not: exit code 1, both named, no checkpoint."""
     server = start("dev0,dev1,dev2", "--join-timeout", "2")

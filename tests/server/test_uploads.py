@@ -194,12 +194,13 @@ def test_an_update_counts_once_however_often_it_is_sent(start: Callable[..., Ser
     with Device(server, "dev0") as dev0, Device(server, "dev1") as dev1:
         for device in (dev0, dev1):
             device.enter()
+        for device in (dev0, dev1):
+            device.next_round()
         assert dev0.upload(constant(4)).status == pb.STATUS_OK
         assert dev0.upload(constant(4)).status != pb.STATUS_CORRUPT
         assert dev1.upload(constant(2)).status == pb.STATUS_OK
-        for device in (dev0, dev1):
-            device.next_round()
-            assert device.finished()
+        assert dev0.finished()
+        assert dev1.finished()
     assert server.wait() == 0
     np.testing.assert_allclose(server.checkpoint(1), INITIAL + 3, rtol=1e-6, atol=1e-6)
 

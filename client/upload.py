@@ -1,0 +1,110 @@
+"""An update on its way up: encoded while it is sent, and sent on from where a cut left it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain
+
+import numpy as np
+
+from client.counters import read_counters
+from client.progress import Progress
+from proto import codecs, federation_pb2_grpc
+from proto import federation_pb2 as pb
+from proto.adapter import Vector
+from proto.codecs import CodecError
+from proto.events import EventLog
+from proto.payload import chunks
+from proto.segments import SegmentEncoder
+
+log = logging.getLogger("client")
+
+_DAMAGED_ATTEMPTS = 5
+"""How often an update is sent on after the server found it damaged; cuts do not count."""
+
+
+class Update:
+    """A device's update of one round until the server has it, or has turned it down.
+
+    Holds `vector`, shape (size,), the difference to the adapter that came down, and never more of its
+    encoding than is being sent: a segment gives the same bytes whenever it is encoded again.
+    """
+
+    def __init__(
+        self, key: pb.UploadKey, codec: str, vector: Vector, *, steps: int, loss: float, events: EventLog
+    ) -> None:
+        self.round_number = key.round
+        self._key, self._codec = key, codecs.parse(codec)
+        self._steps, self._loss = steps, loss
+        self._events = events
+        name = np.frombuffer(key.client_id.encode(), np.uint8)
+        self._encoder = SegmentEncoder(self._codec, vector, (key.round, *name.tolist()))
+        self._attempt = 0
+        self._failure: CodecError | None = None
+
+    def send(self, stub: federation_pb2_grpc.FederationStub, timeout_s: float) -> None:
+        """Upload it, or what is missing of it. Raises RpcError when the connection breaks, CodecError."""
+        offset = 0
+        if self._attempt:
+            held = stub.UploadStatus(self._key, timeout=timeout_s)
+            if held.status != pb.STATUS_OK:
+                self._settled(held)
+                return
+            offset = held.received
+        damaged = 0
+        while True:
+            self._attempt += 1
+            reply = stub.Upload(self._parts(offset))
+            if self._failure is not None:
+                raise self._failure
+            offset = reply.received
+            damaged += 1
+            again = reply.status in (pb.STATUS_CORRUPT, pb.STATUS_INCOMPLETE)
+            if not again or damaged >= _DAMAGED_ATTEMPTS:
+                self._settled(reply)
+                return
+
+    def _parts(self, offset: int) -> Iterator[pb.UploadPart]:
+        """Header and chunks; gRPC takes the next part when the last is on its way."""
+        try:
+            pieces = self._encoder.pieces(offset)
+            first = next(pieces, b"")
+            if self._attempt == 1:
+                length = self._encoder.segments.payload_bytes
+                self._write("encode_end", payload_bytes=length, **asdict(read_counters()))
+            self._write("upload_start", attempt=self._attempt, offset=offset)
+            yield pb.UploadPart(header=self._header(offset))
+            progress = Progress(self._events, "upload_progress", self.round_number)
+            for chunk in chunks(chain([first], pieces), offset):
+                yield pb.UploadPart(chunk=chunk)
+                progress.report(chunk.offset + len(chunk.data))
+        except CodecError as error:  # gRPC would swallow it.
+            self._failure = error
+
+    def _header(self, offset: int) -> pb.UploadHeader:
+        return pb.UploadHeader(
+            key=self._key,
+            attempt=self._attempt,
+            codec=self._codec.name,
+            payload_bytes=self._encoder.segments.payload_bytes,
+            offset=offset,
+            steps=self._steps,
+            loss=self._loss,
+        )
+
+    def _settled(self, reply: pb.UploadReply) -> None:
+        self._write(
+            "upload_end",
+            status=pb.Status.Name(reply.status),
+            reason=reply.reason,
+            attempts=self._attempt,
+            encode_cpu_s=self._encoder.cpu_s,
+            **asdict(read_counters()),
+        )
+        if reply.status not in (pb.STATUS_OK, pb.STATUS_ALREADY_HELD):
+            log.warning("round %d: update not taken: %s", self.round_number, reply.reason)
+
+    def _write(self, event: str, **fields: object) -> None:
+        self._events.write(event, round=self.round_number, **fields)
