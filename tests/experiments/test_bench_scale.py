@@ -40,6 +40,8 @@ def row(**changes: Any) -> Row:
         "valid": True,
         "invalid_reasons": [],
         "warnings": [],
+        "stolen": 0.0,
+        "repeated": False,
         "run_dir": "runs/x",
     }
     return Row(**values | changes)
@@ -88,6 +90,22 @@ def test_a_missed_target_is_named_and_no_success(changes: dict[str, Any], missed
     assert (missed is None) or f"- 100 devices: missed: {missed}" in scale_tables.markdown([judged])
 
 
+@pytest.mark.parametrize(("stolen", "runs"), [(0.0005, 1), (0.002, 2)])
+def test_only_what_a_hypervisor_may_have_spoilt_is_run_again(
+    stolen: float, runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[bool] = []
+
+    def measure(devices: int, _: object, *, repeated: bool = False) -> Row:
+        tries.append(repeated)
+        return row(devices=devices, valid=repeated, invalid_reasons=["late"], stolen=stolen)
+
+    monkeypatch.setattr(scale.local_round, "measure_s", lambda _: 0.5)
+    monkeypatch.setattr(scale, "_measure", measure)
+    (found,) = list(scale.run(tmp_path, [4]))
+    assert tries == [False, True][:runs] and found.valid is (runs == 2)
+
+
 def test_an_invalid_run_is_no_success_and_says_why() -> None:
     invalid = row(valid=False, invalid_reasons=["dev7 up: the relay was late"])
     text = scale_tables.markdown([row(devices=4), invalid])
@@ -131,7 +149,7 @@ def test_a_bench_of_two_devices_runs_them_and_writes_its_tables(tmp_path: Path) 
         f"""
         from pathlib import Path
         from experiments.bench import scale, scale_tables
-        rows = scale.run(Path({str(tmp_path)!r}), [2], Path({str(tmp_path / "two.yaml")!r}))
+        rows = list(scale.run(Path({str(tmp_path)!r}), [2], Path({str(tmp_path / "two.yaml")!r})))
         written = [path.name for path in scale_tables.write(rows, Path({str(tmp_path)!r}))]
         print(json.dumps([[dataclasses.asdict(row) for row in rows], written]))
         """
