@@ -129,7 +129,9 @@ class Way:
 
     def transfer(self, start_s: float, end_s: float, bound_s: float) -> Transfer | None:
         """What became of the time from `start_s` to `end_s` (CLOCK_MONOTONIC); None: no frame came in it."""
-        first, last = bisect_left(self._times, start_s), bisect_right(self._times, end_s)
+        # What comes sooner than a propagation after the start was sent before it, and is another's.
+        first = bisect_left(self._times, start_s + self._link.delay_s)
+        last = bisect_right(self._times, end_s)
         frames = self._came[first:last]
         while frames and not frames[0].payload:  # Acknowledgements of what came before.
             frames = frames[1:]

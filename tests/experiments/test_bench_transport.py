@@ -130,7 +130,7 @@ def test_the_command_prints_its_document_and_exits_1_on_a_miss(
 
 
 def test_a_small_bench_measures_its_rounds(tmp_path: Path) -> None:
-    """A quarter of the adapter on a fast link: the latency is above the bound, and every second is explained."""
+    """A quarter of the adapter on a fast link: latency lies above the bound, every second is explained."""
     arguments = ["--link", "20mbit/2ms", "--rounds", "2", "adapter.rank=1", "--output", tmp_path, "--json"]
     done = fedcell("bench", "transport", *arguments)
     document = json.loads(done.stdout)
