@@ -32,7 +32,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     _beyond(axes[0], ours)
     if together:
         _systems(axes[1], together)
-    figure.legend(loc="outside upper center", ncols=6, frameon=False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
@@ -53,6 +53,7 @@ def _beyond(axes: Axes, rows: Sequence[Row]) -> None:
             height += share
         axes.plot(place, 100 * (row.ratio - 1), "_", color="black", markersize=9)
     axes.set_xticks([sum(places) / len(places) for places in groups.values()], list(groups), fontsize=7)
+    axes.set_xlabel("link; its rounds from left to right", fontsize=8)
     axes.set_ylabel("fedcell: beyond the bound (%)")
     for cause, colour in _COLOURS.items():
         axes.bar(0, 0, color=colour, label=cause)
