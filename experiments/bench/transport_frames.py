@@ -1,8 +1,8 @@
 """Where a transfer's time went, from the frames that were captured at both of its ends.
 
-A direction of a link is busy for 8 * bytes / rate with every frame; all other time between the first and the
-last is idle, and who kept it idle can be seen at the sender: TCP, whose window lets nothing out until an
-acknowledgement comes, or what feeds TCP.
+A direction of a link is busy for 8 * bytes / rate with every frame; all other time between the first and
+the last is idle, and who kept it idle can be seen at the sender: a window, TCP's or HTTP/2's, which lets
+nothing out until something comes back, or whoever had nothing to send.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Transfer:
     """The seconds of a transfer, which add up to its end minus its start.
 
     `before` the link began; `payload` the bound: payload * 8 / rate * 1514/1448 + propagation; `framing` what
-    else went over the link with it; `window` idle while TCP waited for acknowledgements; `pauses` idle
-    for any other reason, above all because nothing was handed to TCP; `after` the last frame had come.
+    else went over the link with it; `window` idle until an acknowledgement came; `pauses` idle for any other
+    reason, above all because nothing was handed to TCP; `after` the last frame had come.
     """
 
     before: float
@@ -102,7 +102,7 @@ class Way:
         self._came = [frame for frame in at_receiver if frame.source == source]
         self._times = [frame.t for frame in self._came]
         self._waited: set[tuple[Flow, int]] = set()
-        """Segments, by flow and first byte, that TCP let go when an acknowledgement made room."""
+        """Segments, by flow and first byte, that went as soon as an acknowledgement had come."""
         self._again: list[float] = []
         """When a segment was sent that had been sent before."""
         self._follow(at_sender, source)

@@ -15,7 +15,7 @@ from experiments.timeline import PHASES, ClientRound, Round
 DEVICE = "dev0"
 INTERFACES = ("server-eth0", "dev0-eth0")
 GROUPS = {
-    "TCP's window": ("down_window", "up_window"),
+    "windows": ("down_window", "up_window"),
     "pauses": ("down_pauses", "up_pauses"),
     "framing": ("down_framing", "up_framing"),
     "server": ("prepare", "down_before", "up_after", "decode", "aggregate"),

@@ -17,10 +17,10 @@ the system."""
 
 _CAUSES = """\
 Milliseconds beyond the bound, from the events and from the frames captured at both ends; all of them are in a
-column. *TCP's window*: the link was idle until an acknowledgement let TCP send more (slow start, or a loss).
-*Pauses*: idle for another reason: the sender had nothing to send or did not get to it. *Framing*: other bytes
-on the link, HTTP/2's and retransmitted ones above all. *Server*, *device*: between the last byte and the next
-first one: encoding, decoding, adding, averaging, and hand-overs between processes."""
+column. *Windows*: the link was idle until something came back that let the sender go on: TCP's windows (slow
+start, a loss) and HTTP/2's. *Pauses*: idle for another reason: the sender had nothing to send or did not get
+to it. *Framing*: other bytes on the link, HTTP/2's above all. *Server*, *device*: between the last byte and
+the next first one: encoding, decoding, adding, averaging, and hand-overs between processes."""
 
 
 def markdown(document: dict[str, Any], rows: Sequence[Row]) -> str:

@@ -68,6 +68,13 @@ def test_any_other_idle_time_is_a_pause(sent: list[Frame]) -> None:
     assert found.window == pytest.approx(0, abs=1e-9)
 
 
+def test_a_frame_that_was_on_its_way_before_the_start_is_another_s() -> None:
+    sent = [segment(0.995, 9, 100), *(segment(1.1, n) for n in range(3))]
+    found = transfer(sent, 1.0, 1.2, 3)
+    assert found.before == pytest.approx(0.1)
+    assert found.pauses == pytest.approx(0, abs=1e-9)
+
+
 def test_what_is_sent_again_is_counted_and_is_framing() -> None:
     found = transfer([segment(1.0, 0), segment(1.0, 1), segment(1.0, 0), segment(1.0, 2)], 1.0, 1.1, 3)
     assert found.retransmitted == 1
