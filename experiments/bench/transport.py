@@ -107,8 +107,8 @@ def judge(rows: Sequence[Row], target: Target) -> dict[str, Any]:
         all(ratio <= target.first for ratio in first)
         and all(ratio <= target.later for ratio in later)
         and wire <= WIRE_TARGET
-        and all(row.valid for row in rows)
     )
+    valid = all(row.valid for row in rows)
     return {
         "first": max(first, default=None),
         "first_target": target.first,
@@ -116,7 +116,8 @@ def judge(rows: Sequence[Row], target: Target) -> dict[str, Any]:
         "later_target": target.later,
         "wire": wire,
         "wire_target": WIRE_TARGET,
-        "met": met,
+        "valid": valid,
+        "met": met and valid,
     }
 
 

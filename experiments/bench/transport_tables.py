@@ -67,9 +67,8 @@ def _targets(document: dict[str, Any]) -> Iterable[str]:
             for key, name in (("first", "first round"), ("later", "later rounds"), ("wire", "wire"))
             if one[key] is not None
         ]
-        lines.append(
-            f"- {one['link']}, {one['settings']}: {', '.join(measured)}: {'met' if one['met'] else 'MISSED'}"
-        )
+        verdict = "met" if one["met"] else "MISSED" if one["valid"] else "INVALID run"
+        lines.append(f"- {one['link']}, {one['settings']}: {', '.join(measured)}: {verdict}")
     if lines:
         yield "## Targets\n\n" + "\n".join(lines)
 
@@ -78,7 +77,8 @@ def _troubles(document: dict[str, Any]) -> Iterable[str]:
     if document["failures"]:
         yield "## Failed\n\n" + "\n".join(f"- {line}" for line in document["failures"])
     if document["repeated"]:
-        yield "Thrown away and measured again: " + "; ".join(document["repeated"]) + "."
+        shown = (line.partition(";")[0] for line in document["repeated"])  # All of it is in the JSON.
+        yield "## Measured again\n\nInvalid, and thrown away:\n\n" + "\n".join(f"- {line}" for line in shown)
 
 
 def _rounds(rows: Sequence[Row]) -> str:

@@ -103,7 +103,11 @@ def test_the_tables_name_every_system_every_round_and_what_failed() -> None:
     )
     assert "| Flower gRPC | 1 | 10 Mbit/s, 25 ms | kernel's | 5.000 s | – | 7.500 s (1.500) |" in text
     assert "- Flower SuperLink, 1 tensor: timeout" in text
-    assert "INVALID" not in text and "INVALID" in markdown(bench.to_json(), [row(valid=False)])
+    assert "INVALID" not in text
+    invalid = TransportBench([row(valid=False)], repeated=["fedcell: the relay was late; and why; at length"])
+    text = markdown(invalid.to_json(), invalid.rows)
+    assert "1.000 (at most 1.03), wire 1.070 (at most 1.08): INVALID run" in text
+    assert "- fedcell: the relay was late\n" in text
 
 
 def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:
