@@ -52,6 +52,7 @@ def _beyond(axes: Axes, rows: Sequence[Row]) -> None:
             axes.bar(place, share, bottom=height, color=_COLOURS[cause], width=0.85)
             height += share
         axes.plot(place, 100 * (row.ratio - 1), "_", color="black", markersize=9)
+        _mark_invalid(axes, row, place, height)
     axes.set_xticks([sum(places) / len(places) for places in groups.values()], list(groups), fontsize=7)
     axes.set_xlabel("link; its rounds from left to right", fontsize=8)
     axes.set_ylabel("fedcell: beyond the bound (%)")
@@ -69,9 +70,15 @@ def _systems(axes: Axes, rows: Sequence[Row]) -> None:
             place = index + (number - (len(some) - 1) / 2) * 0.8 / len(some)
             axes.bar(place, row.latency_s, width=0.7 / len(some), color=style.GREY)
             axes.text(place, row.latency_s, f"{row.latency_s:.1f}", ha="center", va="bottom", fontsize=6)
+            _mark_invalid(axes, row, place, some[0].bound_s / 2)
         axes.plot([index - 0.42, index + 0.42], [some[0].bound_s] * 2, color="black", linewidth=1.2)
     axes.set_yscale("log")
     axes.set_xticks(
         range(len(names)), [f"{system}\n{tensors}" for system, tensors in names], fontsize=7, rotation=30
     )
     axes.set_ylabel(f"latency of rounds at {rows[0].case.link} (s)")
+
+
+def _mark_invalid(axes: Axes, row: Row, place: float, height: float) -> None:
+    if not row.valid:
+        axes.text(place, height, " invalid", rotation=90, ha="center", va="bottom", fontsize=7)
