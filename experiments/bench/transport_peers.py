@@ -172,7 +172,8 @@ class _Processes:
         """Until a process has logged `text`. Raises PeerError."""
         deadline = time.monotonic() + _READY_S
         while text not in self._log(name):
-            self._check_alive()
+            if dead := self._dead():
+                raise PeerError(dead)
             if time.monotonic() > deadline:
                 raise PeerError(f"{name} did not say '{text}' within {_READY_S:g} s: {self._last(name)}")
             time.sleep(_POLL_S)
@@ -180,23 +181,28 @@ class _Processes:
     def await_rounds(self, count: int, timeout_s: float) -> None:
         """Until so many rounds have ended. Raises PeerError where one got no update."""
         deadline, ended = time.monotonic() + timeout_s, 0
-        while ended < count:
+        while True:
+            dead = self._dead()  # Asked first: what it wrote before it died still counts.
             for event in self._tail.read():
                 if event["event"] == "round_end":
                     ended += 1
                     if event["outcomes"][DEVICE] != "finished":
                         raise PeerError(f"round {event['round']} got no update")
-            if ended < count:
-                self._check_alive()
+            if ended >= count:
+                return
+            if dead:
+                raise PeerError(dead)
             if time.monotonic() > deadline:
                 raise PeerError(f"{ended} of {count} rounds within {timeout_s:g} s")
             time.sleep(_POLL_S)
 
-    def _check_alive(self) -> None:
+    def _dead(self) -> str:
+        """How a process ended that should not have; empty if none did."""
         for name, process in self._running.items():
             status = process.poll()
             if status is not None and (status != 0 or name in self._lasting):
-                raise PeerError(f"{name} ended with status {status}: {self._last(name)}")
+                return f"{name} ended with status {status}: {self._last(name)}"
+        return ""
 
     def _log(self, name: str) -> str:
         return (self._folder / "logs" / f"{name}.log").read_text(errors="replace")

@@ -74,7 +74,10 @@ def _systems(axes: Axes, rows: Sequence[Row]) -> None:
         axes.plot([index - 0.42, index + 0.42], [some[0].bound_s] * 2, color="black", linewidth=1.2)
     axes.set_yscale("log")
     axes.set_xticks(
-        range(len(names)), [f"{system}\n{tensors}" for system, tensors in names], fontsize=7, rotation=30
+        range(len(names)),
+        [f"{system}\n{tensors} tensor{'s' * (tensors > 1)}" for system, tensors in names],
+        fontsize=7,
+        rotation=30,
     )
     axes.set_ylabel(f"latency of rounds at {rows[0].case.link} (s)")
 

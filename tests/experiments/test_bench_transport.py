@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
@@ -13,9 +14,11 @@ from experiments import cli
 from experiments.bench import transport, transport_peers
 from experiments.bench.transport import TransportBench, cases_of, judge, parse_link
 from experiments.bench.transport_frames import Transfer
+from experiments.bench.transport_peers import PeerError
 from experiments.bench.transport_rows import GROUPS, Case, Row, causes, least_window
 from experiments.bench.transport_tables import markdown
 from experiments.config import ConfigError
+from experiments.live import EventTail
 from experiments.timeline import PHASES, build
 from tests.conftest import NOISE, fedcell
 
@@ -167,3 +170,37 @@ def test_peers_that_are_not_installed_are_one_line_and_exit_2(
 
 def test_the_pinned_flower_is_the_one_that_was_measured() -> None:
     assert transport_peers.pinned_version() == "1.41.0"
+
+
+def test_a_peer_that_dies_or_never_speaks_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its processes are shell commands here; what they wrote before they died still counts."""
+
+    class Here:
+        def pid(self, host: str) -> int:
+            return os.getpid()
+
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sh").symlink_to("/bin/sh")
+    (tmp_path / "bin" / "mnexec").write_text('#!/bin/sh\nshift 2; exec "$@"\n')
+    (tmp_path / "bin" / "mnexec").chmod(0o755)
+    monkeypatch.setattr(transport_peers, "HOME", tmp_path)
+    monkeypatch.setattr(transport_peers, "_READY_S", 0.3)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name in ("events", "logs"):
+        (tmp_path / name).mkdir()
+    ended = {"t": 1.0, "event": "round_end", "round": 1, "outcomes": {"dev0": "finished"}}
+    (tmp_path / "events" / "server.jsonl").write_text(json.dumps(ended) + "\n")
+    with transport_peers._Processes(cast(Any, Here()), tmp_path) as processes:
+        processes.start("talker", "server", ["sh", "-c", "echo hello; sleep 60"])
+        processes.await_line("talker", "hello")
+        with pytest.raises(PeerError, match="talker did not say 'ready'"):
+            processes.await_line("talker", "ready")
+        processes.start("crasher", "dev0", ["sh", "-c", "echo no memory; exit 3"])
+        with pytest.raises(PeerError, match="crasher ended with status 3: no memory"):
+            processes.await_rounds(2, timeout_s=20)
+        left = [process.pid for process in processes._running.values()]
+    processes._tail = EventTail(tmp_path / "events", dilation=1.0)
+    processes.await_rounds(1, timeout_s=0)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in left)
