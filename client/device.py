@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+_QUEUE = "queue"
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -34,7 +36,7 @@ class Compute:
         if self.slots is None:
             yield
             return
-        handle = _take_any(sorted(self.slots.iterdir()))
+        handle = _take_any(self.slots)
         try:
             yield
         finally:
@@ -42,20 +44,28 @@ class Compute:
 
 
 def make_slots(folder: Path, count: int) -> None:
-    """Create the lock files of `count` cores."""
+    """Create the lock files of `count` cores, and that of the queue for them."""
     folder.mkdir()
+    (folder / _QUEUE).touch()
     for index in range(count):
         (folder / f"core-{index}").touch()
 
 
-def _take_any(files: list[Path], poll_s: float = 0.01) -> int:
-    while True:
-        for file in files:
-            handle = os.open(file, os.O_RDWR)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                continue
-            return handle
-        time.sleep(poll_s)
+def _take_any(slots: Path, poll_s: float = 0.01) -> int:
+    """The first in the queue looks for a free core again and again; a hundred others sleep in the kernel."""
+    cores = sorted(slots.glob("core-*"))
+    queue = os.open(slots / _QUEUE, os.O_RDWR)
+    try:
+        fcntl.flock(queue, fcntl.LOCK_EX)
+        while True:
+            for core in cores:
+                handle = os.open(core, os.O_RDWR)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.close(handle)
+                    continue
+                return handle
+            time.sleep(poll_s)
+    finally:
+        os.close(queue)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,49 @@ Frames = list[tuple[int, int, int]]
 """(sequence number, sent, received) each, in order of arrival; nanoseconds of CLOCK_REALTIME."""
 
 
-class Agent:
-    """A process in the namespaces of process `pid`, where `host` has the address `ip`."""
+class Agents:
+    """Starts agents: forks of one process of emulation.probes, for an interpreter of its own each takes long.
 
-    def __init__(self, host: str, pid: int, ip: str) -> None:
+    Within `with`; all of them end with it.
+    """
+
+    def __enter__(self) -> Agents:
+        self._one_at_a_time = threading.Lock()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-S", "-m", "emulation.probes", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()  # The kernel kills its forks with it.
+        self._process.wait()
+        self._socket.close()
+
+    def start(self, host: str, pid: int, ip: str) -> Agent:
+        """An agent in the network of process `pid`, where `host` has the address `ip`. From any thread."""
+        requests, to_agent = os.pipe()
+        from_agent, answers = os.pipe()
+        try:
+            with self._one_at_a_time:
+                socket.send_fds(self._socket, [str(pid).encode()], [requests, answers])
+                if not self._socket.recv(1):
+                    raise LinkError("calibration: the process that starts probes died")
+        finally:
+            os.close(requests)
+            os.close(answers)
+        return Agent(host, ip, to_agent, from_agent)
+
+
+class Agent:
+    """A process that measures: where it runs, and the pipes to ask it."""
+
+    def __init__(self, host: str, ip: str, requests: int, answers: int) -> None:
         self.host, self.ip = host, ip
-        self._process = subprocess.Popen(
-            ["mnexec", "-a", str(pid), sys.executable, "-S", "-m", "emulation.probes"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
-        )
+        self._requests, self._answers = os.fdopen(requests, "wb", 0), os.fdopen(answers, "rb")
 
     def begin(self, job: str, **request: Any) -> None:
         """Ask, and do not wait for the answer."""
@@ -35,8 +69,7 @@ class Agent:
 
     def end(self) -> dict[str, Any]:
         """The answer to what was begun. Raises LinkError if the probe failed."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         answer: dict[str, Any] = json.loads(line) if line else {"error": "the probe died"}
         if "error" in answer:
             raise LinkError(f"calibration on {self.host}: {answer['error']}")
@@ -52,14 +85,13 @@ class Agent:
         self._write(b"")
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        """It ends when its standard input does, or its standard output if it is busy."""
+        self._requests.close()
+        self._answers.close()
 
     def _write(self, line: bytes) -> None:
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(line + b"\n")
-            self._process.stdin.flush()
+            self._requests.write(line + b"\n")
         except BrokenPipeError:
             raise LinkError(f"calibration on {self.host}: the probe died") from None
 

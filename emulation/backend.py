@@ -24,8 +24,8 @@ class LinkCounters:
     Drops by cause: the queue's tail, `drops_aqm` by CoDel, loss on the air, and `drops_device` where the
     receiving device took no frame (down, out of buffers, or handed more than a frame). What was offered
     and is in no other count is under way; delivered counts duplicates too. Lateness is how long after
-    its scheduled release a frame was handed over (0 where the backend cannot know it: the kernel does
-    not say for netem).
+    its scheduled release a frame was handed over, of frames since `Backend.watch` (0 where the backend
+    cannot know it: the kernel does not say for netem).
     """
 
     offered_frames: int = 0
@@ -75,6 +75,9 @@ class Backend(Protocol):
 
     def counters(self) -> dict[Direction, LinkCounters]:
         """Cumulative counters of every direction. LinkError if they cannot be had."""
+
+    def watch(self) -> None:
+        """Tell and judge lateness by frames from now on: calibration's many would hide a run's late ones."""
 
     def violations(self) -> list[str]:
         """Reasons why what was measured until now cannot be trusted; empty if it can."""

@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from emulation import measure, measure_load
-from emulation.agents import Agent, Way
+from emulation.agents import Agents, Way
 from emulation.link import AccessLink, LinkSpec
 from emulation.measure import Bench, Stage
 
 FRAMES_PER_S = 32_000.0
 """What all probes at a time may send: two busy cores carry it for minutes without disturbing one another."""
-_LINKS_AT_ONCE = 24  # Four agents each.
+_LINKS_AT_ONCE = 128  # Four agents each.
 _WORTH_SAYING_S = 120.0
 
 QUICK: tuple[Stage, ...] = (measure.ROUND_TRIP, measure.DELAY, measure.RATE, measure.AIR)
@@ -73,8 +73,9 @@ def calibrate(network: Measurable, *, quick: bool, frames_per_s: float = FRAMES_
         print(f"calibration: about {duration_s / 60:.0f} min", file=sys.stderr, flush=True)
     budget, checks = _Budget(frames_per_s), {link.device: list[Check]() for link in links}
     for batch in _batches(links):
-        with ThreadPoolExecutor(len(batch)) as pool:
-            benches = list(pool.map(lambda link: _bench(network, link, quick), batch))
+        with Agents() as agents, ThreadPoolExecutor(len(batch)) as pool:
+            fair_per_s = frames_per_s / (2 * len(batch))
+            benches = [_bench(network, link, quick, agents, fair_per_s) for link in batch]
             groups = _together(benches)
             try:
                 for stage in stages:  # One kind of probe at a time: a delay is measured on links at rest.
@@ -91,8 +92,9 @@ def estimate_s(links: Sequence[AccessLink], *, quick: bool, frames_per_s: float 
     """About how long `calibrate` takes for these links, if no probe must be repeated."""
     total_s = 0.0
     for batch in _batches(links):
-        benches = [Bench(link, _specs(link, links), quick) for link in batch]
-        total_s += 1.0 + 0.05 * len(batch)  # The agents' start.
+        fair_per_s = frames_per_s / (2 * len(batch))
+        benches = [Bench(link, _specs(link, links), quick, fair_per_s=fair_per_s) for link in batch]
+        total_s += 0.5 + 0.02 * len(batch)  # The agents' start.
         for stage in QUICK if quick else FULL:
             alone_s = [sum(stage.seconds(bench) + 1 for bench in group) for group in _together(benches)]
             work = sum(stage.seconds(bench) * stage.frames_per_s(bench) for bench in benches)
@@ -133,15 +135,15 @@ def _specs(link: AccessLink, links: Sequence[AccessLink]) -> tuple[LinkSpec, Lin
     return up, down
 
 
-def _bench(network: Measurable, link: AccessLink, quick: bool) -> Bench:
+def _bench(network: Measurable, link: AccessLink, quick: bool, agents: Agents, fair_per_s: float) -> Bench:
     """Two agents at each end: one sends and one receives, so that both directions go at once."""
     lower, upper = network.ends(link)
     here, there = (
-        [Agent(host, network.pid(host), network.ip(host)) for _ in "12"] for host in (lower, upper)
+        [agents.start(host, network.pid(host), network.ip(host)) for _ in "12"] for host in (lower, upper)
     )
     up, down = _specs(link, network.links)
     ways = (Way("up", up, here[0], there[0]), Way("down", down, there[1], here[1]))
-    return Bench(link, (up, down), quick, ways)
+    return Bench(link, (up, down), quick, ways, fair_per_s)
 
 
 class _Budget:

@@ -65,10 +65,10 @@ class Launcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the fork server; its children die with it."""
-        self._stream.close()
+        """Stop the fork server; its children die with it, and a request that waits for it fails."""
         self._process.kill()
         self._process.wait()
+        self._stream.close()
 
     def preload(self, target: str, *arguments: object) -> None:
         """Call `module:function` in the fork server, so that what it loads is shared by all forks."""

@@ -41,6 +41,8 @@ class Bench:
     specs: tuple[LinkSpec, LinkSpec]
     quick: bool
     ways: tuple[Way, ...] = ()
+    fair_per_s: float = SMALL_FRAMES_PER_S
+    """Small frames a second each way that leave all links measured at the same time as many."""
 
     def opposite(self, way: Way) -> Way:
         return self.ways[1] if way is self.ways[0] else self.ways[0]
@@ -213,7 +215,10 @@ def _judge_flood(bench: Bench, arrivals: Arrivals, spec: LinkSpec) -> Named:
 
 
 def _air_plan(bench: Bench, spec: LinkSpec) -> tuple[int, float]:
-    """How many small frames, and how many a second: well below the rate, so that none waits for long."""
+    """How many small frames, and how many a second: well below the rate, so that none waits for long.
+
+    Where frames need only not be lost, a second of them is enough, no faster than all links can at once.
+    """
     share = 0.8 if expected.queue_bytes(spec) >= _AT_ONCE * FRAME_BYTES else 0.3
     if spec.queue_frames is not None and spec.queue_frames < 4 * _AT_ONCE:
         share = 0.3
@@ -221,7 +226,10 @@ def _air_plan(bench: Bench, spec: LinkSpec) -> tuple[int, float]:
     if spec.trace is not None:
         still_s = expected.longest_still_s(spec.trace)
         per_s = min(per_s, 0.5 * expected.queue_bytes(spec) / SMALL_BYTES / still_s)
-    return expected.frames_to_see(spec) or min(1000, max(100, int(per_s))), per_s
+    if count := expected.frames_to_see(spec):
+        return count, per_s
+    per_s = min(per_s, bench.fair_per_s)
+    return min(1000, max(100, int(per_s))), per_s
 
 
 def air(bench: Bench, way: Way) -> Named:

@@ -171,6 +171,9 @@ class Netem:
         except LookupError as error:
             raise LinkError(f"counters: {error.args[0]}") from None
 
+    def watch(self) -> None:
+        """Nothing here counts lateness."""
+
     def violations(self) -> list[str]:
         """Whatever reads back differently from what was asked for, and outages that came late."""
         if not self._lines:

@@ -1,19 +1,22 @@
 """What calibration runs inside a host's namespaces: senders, receivers and pings on plain sockets.
 
-One agent process per host and job, started with `python -m emulation.probes`: it reads one JSON
-request a line on standard input and answers one JSON line each. It shares nothing with the code that
-puts links in force, and nothing but the standard library is imported. Times are CLOCK_REALTIME
-nanoseconds, because the kernel's receive timestamps are, and all hosts share the machine's clock.
+`python -m emulation.probes SOCKET` forks an agent for each request on that descriptor: a process in a host's
+network that reads one JSON request a line on standard input and answers one JSON line each. It shares nothing
+with the code that puts links in force, and nothing but the standard library is imported. Times are
+nanoseconds of CLOCK_REALTIME, as the kernel's receive timestamps are; all hosts share the machine's clock.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
+import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +35,7 @@ _TIMESPEC, _COUNT = struct.Struct("=qq"), struct.Struct("=I")
 _RECEIVE_BUFFER = 8 << 20
 
 _STDIN = 0
+_PR_SET_PDEATHSIG, _CLONE_NEWNET = 1, 0x40000000  # linux/prctl.h, linux/sched.h
 _ETH_P_IP, _PACKET_HOST = 0x0800, 0  # linux/if_ether.h, linux/if_packet.h
 _open: dict[str, socket.socket] = {}
 
@@ -298,7 +302,34 @@ _JOBS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Serve requests until standard input ends."""
+    """Fork an agent for each message (a process in the network to join; its standard input and output)."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody waits for agents.
+    parent = os.getpid()
+    with socket.socket(fileno=int(sys.argv[1])) as control:
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(control, 32, 2)
+            if not message:
+                return
+            if os.fork() == 0:
+                break
+            for descriptor in descriptors:
+                os.close(descriptor)
+            control.send(b"!")
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    for standard, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, standard)
+        os.close(descriptor)
+    namespace = os.open(f"/proc/{int(message)}/ns/net", os.O_RDONLY)
+    if libc.setns(namespace, _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), f"setns into the network of process {int(message)}")
+    _serve()
+
+
+def _serve() -> None:
+    """Answer requests until standard input ends."""
     # Ahead of ordinary load: a sender held up measures itself. Not real-time: a real-time rank for many
     # starves a core, and then the kernel halts every real-time process on it for 50 ms, relays too.
     with contextlib.suppress(PermissionError):

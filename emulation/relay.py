@@ -114,6 +114,8 @@ class Relay:
         self._cells: relay_parameters.Cells = {}
         self._fastest_bps: dict[Direction, float] = {}
         self._shares: dict[str, int] = {}
+        self._watched_since: dict[Direction, bytes] = {}
+        """What was counted when `watch` was called."""
         self._missed_before: dict[str, int] = {}
         self._stolen_before = self._waited_before = 0.0
 
@@ -179,9 +181,19 @@ class Relay:
     def counters(self) -> dict[Direction, LinkCounters]:
         """See emulation.backend.Backend; LinkError if the relay is gone."""
         return {
-            direction: _unpack(self._ask(relay_parameters.question(number)))
+            direction: _unpack(counted, self._watched_since.get(direction))
+            for direction, counted in self._counted().items()
+        }
+
+    def _counted(self) -> dict[Direction, bytes]:
+        return {
+            direction: self._ask(relay_parameters.question(number))
             for direction, number in self._numbers.items()
         }
+
+    def watch(self) -> None:
+        """See emulation.backend.Backend; LinkError if the relay is gone."""
+        self._watched_since = self._counted()
 
     def violations(self) -> list[str]:
         """A dead relay, frames that left too late, and frames that never reached the relay or left it."""
@@ -190,9 +202,11 @@ class Relay:
         except LinkError as error:
             return [str(error)]
         reasons, machine = [], self._machine()
+        since = self._watched_since
         for (device, direction), count in counters.items():
             where, limit_s = f"{device} {direction}", lateness_limit_s(self._fastest_bps[device, direction])
-            if count.delivered_frames >= _JUDGED_FRAMES and count.lateness_p99_s > limit_s:
+            before = _unpack(since[device, direction]).delivered_frames if since else 0
+            if count.delivered_frames - before >= _JUDGED_FRAMES and count.lateness_p99_s > limit_s:
                 reasons.append(
                     f"{where}: the relay was late, p99 {count.lateness_p99_s * 1e6:.0f} us "
                     f"(limit {limit_s * 1e6:.0f} us); {machine}"
@@ -284,11 +298,15 @@ class Relay:
         return missed
 
 
-def _unpack(answer: bytes) -> LinkCounters:
+def _unpack(answer: bytes, since: bytes | None = None) -> LinkCounters:
+    """What the relay counted; lateness of the frames `since` an earlier answer."""
     counts = _COUNTS.unpack(answer[: _COUNTS.size])
     offered, offered_bytes, delivered, delivered_bytes, *drops, duplicated, corrupted, latest = counts
     queue, aqm, loss, write, oversize = drops
-    bins = struct.unpack(f"={_relay.LATENESS_BINS}Q", answer[_COUNTS.size :])
+    bins = _lateness(answer)
+    if since is not None:
+        bins = [count - before for count, before in zip(bins, _lateness(since), strict=True)]
+        latest = min(latest, _quantile_ns(bins, 1))
     return LinkCounters(
         offered_frames=offered,
         offered_bytes=offered_bytes,
@@ -304,6 +322,11 @@ def _unpack(answer: bytes) -> LinkCounters:
         lateness_p99_s=min(_quantile_ns(bins, 0.99), latest) * 1e-9,
         lateness_max_s=latest * 1e-9,
     )
+
+
+def _lateness(answer: bytes) -> Sequence[int]:
+    """Frames by how late they left; relay.c, bin_of."""
+    return struct.unpack(f"={_relay.LATENESS_BINS}Q", answer[_COUNTS.size :])
 
 
 def _quantile_ns(bins: Sequence[int], q: float) -> int:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -63,15 +63,20 @@ def probe() -> str | None:
     return f"no private namespaces on this machine: {reason}{hint}"
 
 
-def run(argv: Sequence[str]) -> int:
+def run(argv: Sequence[str], inherit: Mapping[str, int] | None = None) -> int:
     """Run `argv` in a new sandbox and return its exit status; signals to us reach it as SIGINT.
+
+    `inherit` descriptors that it keeps, by the environment variables that tell it their numbers.
 
     Raises SandboxError when the namespaces cannot be made.
     """
     if reason := probe():
         raise SandboxError(reason)
     process = subprocess.Popen(
-        command(argv), env=os.environ | {_MARK: "1"}, preexec_fn=partial(_prepare_child, os.getpid())
+        command(argv),
+        env=os.environ | {_MARK: "1"} | {name: str(fd) for name, fd in (inherit or {}).items()},
+        pass_fds=list((inherit or {}).values()),
+        preexec_fn=partial(_prepare_child, os.getpid()),
     )
     asked: list[int] = []
 

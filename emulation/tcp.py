@@ -62,5 +62,7 @@ class Tcp:
         if self.initial_window is not None:
             settings |= {key: str(self.initial_window) for key in ("initcwnd", "initrwnd")}
         if self.rto_min_s is not None:
-            settings["rto_min"] = f"{round(self.rto_min_s * 1e3)}ms"
+            milliseconds = round(self.rto_min_s * 1e3)  # Written as ip-route(8) shows it, to be read back.
+            short = milliseconds < 1000
+            settings["rto_min"] = f"{milliseconds}ms" if short else f"{milliseconds / 1e3:g}s"
         return settings

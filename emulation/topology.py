@@ -171,6 +171,10 @@ class Network:
         """
         return self._probe_hosts.ends(self.graph.edge_of(link))
 
+    def watch(self) -> None:
+        """From now on frames are a run's, and not calibration's; see emulation.backend.Backend."""
+        self._backend.watch()
+
     def violations(self) -> list[str]:
         """Reasons why a run on this network is invalid by now; empty while it is valid."""
         return self._backend.violations()

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emulation import sandbox
-from experiments import config
+from experiments import config, remote
 from experiments.config import Experiment
 from experiments.preflight import check_inputs, read_trained_manifest
 
@@ -70,7 +70,7 @@ def run(file: Config, overrides: Overrides = None, as_json: AsJson = False) -> N
     experiment = _experiment(file, overrides)
     if not sandbox.inside():
         check_inputs(experiment)
-    _enter_sandbox()
+    _enter_sandbox(experiment)
     from experiments.run import Run
 
     result = Run(experiment).execute()
@@ -290,14 +290,49 @@ def bench_transport(
     raise typer.Exit(0 if result.holds else 1)
 
 
+@bench.command("scale")
+def bench_scale(
+    devices: Annotated[
+        str, typer.Option(metavar="N,N", help="How many devices, a run each.")
+    ] = "4,16,50,100",
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where runs and tables go.")] = Path(
+        "runs/bench-scale"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Start time, memory, wall time and latency with ever more devices. Exit 1 if a target is missed."""
+    sizes = _sizes(devices)
+    _enter_sandbox()
+    from experiments.bench import scale, scale_tables
+
+    rows = scale.run(output, sizes)
+    scale_tables.write(rows, output)
+    if as_json:
+        _print_json(scale_tables.to_json(rows))
+    else:
+        print(scale_tables.markdown(rows), end="")
+    raise typer.Exit(0 if scale.holds(rows) else 1)
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(word) for word in text.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or not all(1 <= size <= 1000 for size in sizes):
+        raise config.ConfigError(f"--devices: {text!r} is no list of numbers from 1 to 1000, such as 4,16")
+    return sizes
+
+
 def _experiment(file: Path, overrides: list[str] | None) -> Experiment:
     return config.load(file, overrides or [])
 
 
-def _enter_sandbox() -> None:
-    """Run this same command again inside a sandbox, unless this is that."""
+def _enter_sandbox(experiment: Experiment | None = None) -> None:
+    """Run this same command again inside a sandbox, unless this is that; remote devices need a way in."""
     if not sandbox.inside():
-        raise typer.Exit(sandbox.run([sys.executable, "-m", "experiments.cli", *sys.argv[1:]]))
+        inherit = remote.listen(experiment) if experiment else {}
+        raise typer.Exit(sandbox.run([sys.executable, "-m", "experiments.cli", *sys.argv[1:]], inherit))
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.default_int_handler)
 

@@ -89,6 +89,8 @@ class Federation(Section):
     reconnect_timeout: Duration = 60.0
     """How long a device looks for a server that it cannot reach."""
     port: int = Field(50051, ge=1, le=65535)
+    remote_listen: str | None = Field(None, pattern=r"^[^\s:]+:[0-9]{1,5}$")
+    """HOST:PORT of this machine at which remote devices reach it; needed for them, and only for them."""
 
     @field_validator("close_after")
     @classmethod
@@ -142,6 +144,14 @@ class Experiment(Section):
             )
         if self.model == "sd15" and self.adapter.target_modules != Adapter().target_modules:
             raise ValueError("adapter.target_modules: model=sd15 knows the default target modules only")
+        remote = any(device.remote for device in self.network.devices)
+        if remote != (self.federation.remote_listen is not None):
+            raise ValueError(
+                "federation.remote_listen: goes with network.devices[].remote, and remote devices with it: "
+                "HOST:PORT of this machine, as they reach it"
+            )
+        if remote and self.dilation != 1:
+            raise ValueError("dilation: remote devices, and what lies between, live in real time")
         return self
 
     @model_validator(mode="after")
@@ -174,8 +184,8 @@ class Experiment(Section):
         return self.network.expanded_devices
 
     def links(self) -> list[AccessLink]:
-        """Each device's way to the server and back, over however many links, as if it were one."""
-        return [self.network.graph.access(name) for name, _ in self.expanded_devices()]
+        """Each emulated device's way to the server and back, over however many links, as if it were one."""
+        return [self.network.graph.access(name) for name, _ in self.network.emulated_devices]
 
     def seconds_per_step(self, device: Device) -> float | None:
         """The compute profile that holds for a device; None: measured."""

@@ -116,6 +116,8 @@ class Device(Section):
     at: str | None = None
     """The edge node or access point that it is at; in a cell there is but one."""
     count: int = Field(1, ge=1, le=1000)
+    remote: bool = False
+    """Joins from another machine, over whatever lies between: its link is not emulated."""
     seconds_per_step: Duration | None = None
     """This device's own compute profile; None: compute.seconds_per_step."""
     congestion_control: str | None = None
@@ -185,14 +187,21 @@ class Network(Section):
                 ("up", device.up, not self._is_custom),
                 ("down", device.down, not self._is_custom),
                 ("at", device.at, placed),
+                ("congestion_control", device.congestion_control, None),
             ):
-                if (value is not None) != needed:
+                if device.remote and value is not None:
+                    raise ValueError(f"devices.{number}.{key}: a remote device's link is not emulated")
+                if not device.remote and needed is not None and (value is not None) != needed:
                     what = "needs it" if needed else "says that itself, leave it out"
                     raise ValueError(f"devices.{number}.{key}: topology {self.topology} {what}")
+        if not self.emulated_devices:
+            raise ValueError("devices: one at least must not be remote, or nothing is emulated")
         if self.channel is not None:
             self.channel.airs(self.sharing)
             if self.topology != "cell":
                 raise ValueError("channel: goes with topology cell")
+            if any(device.remote for device in self.devices):
+                raise ValueError("channel: goes without remote devices")
             for number, device in enumerate(self.devices):
                 config_channel.refuse_own_rate(f"devices.{number}.up", device.up)
                 config_channel.refuse_own_rate(f"devices.{number}.down", device.down)
@@ -218,6 +227,11 @@ class Network(Section):
         alike = [device for device in self.devices for _ in range(device.count)]
         return [(f"dev{index}", device) for index, device in enumerate(alike)]
 
+    @property
+    def emulated_devices(self) -> list[tuple[str, Device]]:
+        """Those that are in the network: all but the remote ones."""
+        return [(name, device) for name, device in self.expanded_devices if not device.remote]
+
     @cached_property
     def graph(self) -> Graph:
         """The network as asked for. Raises TopologyError, a ValueError, for one that cannot be."""
@@ -225,7 +239,7 @@ class Network(Section):
             from emulation.topologies import custom
 
             graph = custom.load(
-                self.topology, [name for name, _ in self.expanded_devices], routing=self.routing
+                self.topology, [name for name, _ in self.emulated_devices], routing=self.routing
             )
         else:
             graph = self._built_in()
@@ -250,7 +264,7 @@ class Network(Section):
     def _built_in(self) -> Graph:
         devices = [
             (device.at or builtin.CELL, _link(name, device, self._start))
-            for name, device in self.expanded_devices
+            for name, device in self.emulated_devices
         ]
         if self.topology == "multicell":
             backhauls = [_link(edge.name, edge.backhaul) for edge in self.edges]
@@ -265,12 +279,12 @@ class Network(Section):
         """What the channel begins with; nothing without one."""
         if self.channel is None:
             return config_channel.Start({}, {})
-        names = [name for name, _ in self.expanded_devices]
+        names = [name for name, _ in self.emulated_devices]
         return config_channel.start(self.channel.build(names), names)
 
     def tcp_of_hosts(self) -> dict[str, Tcp]:
         """What TCP is asked to be on every host."""
-        own = {name: device.congestion_control for name, device in self.expanded_devices}
+        own = {name: device.congestion_control for name, device in self.emulated_devices}
         return {host: self.tcp.build(own.get(host) or self.congestion_control) for host in self.graph.hosts}
 
 

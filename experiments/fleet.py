@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,10 @@ from emulation.backend import Direction, LinkCounters
 from emulation.launcher import Launcher
 from emulation.sandbox import die_with_parent
 from emulation.topology import Network
+from experiments import model, remote
 from experiments.config import Experiment
 from experiments.live import EventTail, Progress
+from experiments.remote import Forwarder
 from proto.events import EventLog
 
 _POLL_S = 0.05
@@ -41,7 +44,7 @@ class RunError(RuntimeError):
 
 
 class Fleet:
-    """Server and devices of one run in a network that is up.
+    """Server and devices of one run in a network that is up, the model loaded in the launcher.
 
     `link_rows` grows by a row a round, link and direction; everything else is in the event logs.
     """
@@ -53,6 +56,7 @@ class Fleet:
         *,
         network: Network,
         launcher: Launcher,
+        initial: Path,
         events: EventLog,
         progress: Progress,
         before_devices: Callable[[], None] = lambda: None,
@@ -62,9 +66,11 @@ class Fleet:
         self._dir = run_dir
         self._network = network
         self._launcher = launcher
+        self._initial = initial
         self._events = events
         self._progress = progress
-        self._devices = experiment.expanded_devices()
+        self._devices = experiment.network.emulated_devices
+        self._remote = remote.commands(experiment)
         self._tail = EventTail(run_dir / "events", experiment.dilation)
         self._slots = run_dir / "slots"
         self._exited: dict[str, int] = {}
@@ -77,25 +83,36 @@ class Fleet:
 
     def run(self) -> None:
         """Start everything, and return when the server has ended. Raises RunError, LauncherError."""
-        self._progress.stage("loading the model")
-        initial = self._prepare()
         make_slots(self._slots, len(os.sched_getaffinity(0)))
-        with self._start_server(initial) as server:
+        with self._start_server() as server:
             try:
                 self._await_server(server)
-                self._progress.stage(f"starting {len(self._devices)} devices")
-                self._before_devices()
-                self._fork_devices()
-                self._watch(server)
+                with self._way_in() as forwarder:
+                    self._progress.stage(f"starting {len(self._devices)} devices")
+                    self._before_devices()
+                    self._fork_devices()
+                    self._watch(server, forwarder)
             finally:
                 if server.poll() is None:
                     server.kill()
 
+    @property
+    def _address(self) -> str:
+        return f"{self._network.ip('server')}:{self._experiment.federation.port}"
+
+    def _way_in(self) -> AbstractContextManager[Forwarder | None]:
+        """For remote devices, if there are any; who starts them is told how."""
+        for name, command in self._remote.items():
+            self._progress.tell(f"{name} is remote; start it with: {command}")
+            self._events.write("remote_device", client=name, command=command)
+        if not self._remote:
+            return nullcontext()
+        return Forwarder(self._address, self._network.pid("server"), self._dir / "logs" / "forwarder.log")
+
     def _fork_devices(self) -> None:
         federation, slower = self._experiment.federation, self._slower
-        address = f"{self._network.ip('server')}:{federation.port}"
         for name, device in self._devices:
-            arguments = ["--server", address, "--id", name, "--slots", str(self._slots)]
+            arguments = ["--server", self._address, "--id", name, "--slots", str(self._slots)]
             arguments += ["--events", str(self._dir / "events" / f"{name}.jsonl")]
             arguments += ["--reconnect", str(federation.reconnect_timeout * slower)]
             arguments += ["--connect", str(_CONNECT_S * slower), "--keepalive", str(_KEEPALIVE_S * slower)]
@@ -110,51 +127,14 @@ class Fleet:
             )
             self._events.write("client_forked", client=name, pid=pid)
 
-    def _prepare(self) -> Path:
-        """Load in the fork server what all devices share, and write the initial adapter."""
-        experiment = self._experiment
-        initial = self._dir / "initial.safetensors"
-        self._launcher.preload("client.__main__:parser")  # imports gRPC before the first fork
-        if experiment.training.trainer == "synthetic":
-            self._launcher.preload(
-                "experiments.initial:write_synthetic", str(initial), experiment.adapter.rank, experiment.seed
-            )
-        else:
-            self._launcher.preload(
-                "experiments.initial:write_diffusion",
-                str(initial),
-                experiment.base,
-                experiment.adapter.rank,
-                experiment.adapter.target_modules,
-                experiment.seed,
-            )
-        return initial
-
-    def _task(self) -> dict[str, Any]:
-        """What the devices are told to train; the keys are their trainers' arguments."""
-        training, seed = self._experiment.training, self._experiment.seed
-        task: dict[str, Any] = {"trainer": training.trainer, "steps": training.steps, "seed": seed}
-        task["rank"] = self._experiment.adapter.rank
-        if training.trainer == "synthetic":
-            return task | {"examples": 1}
-        return task | {
-            "base": self._experiment.base,
-            "data": training.data,
-            "partition": training.partition,
-            "target_modules": self._experiment.adapter.target_modules,
-            "batch_size": training.batch_size,
-            "learning_rate": training.learning_rate,
-            "min_snr_gamma": training.min_snr_gamma,
-        }
-
-    def _start_server(self, initial: Path) -> subprocess.Popen[bytes]:
+    def _start_server(self) -> subprocess.Popen[bytes]:
         experiment, federation = self._experiment, self._experiment.federation
         options = {
-            "listen": f"{self._network.ip('server')}:{federation.port}",
-            "devices": ",".join(name for name, _ in self._devices),
-            "initial": initial,
+            "listen": self._address,
+            "devices": ",".join(name for name, _ in experiment.expanded_devices()),
+            "initial": self._initial,
             "checkpoints": self._dir / "adapters",
-            "task": json.dumps(self._task()),
+            "task": json.dumps(model.task(experiment)),
             "run-id": self._dir.name,
             "rounds": experiment.rounds,
             "cohort": federation.cohort,
@@ -204,7 +184,7 @@ class Fleet:
             time.sleep(_POLL_S)
         raise RunError(f"the server was not ready within {_SERVER_START_S:g} s")
 
-    def _watch(self, server: subprocess.Popen[bytes]) -> None:
+    def _watch(self, server: subprocess.Popen[bytes], forwarder: Forwarder | None) -> None:
         """Follow the run until the server ends; a device that dies is recorded when it does."""
         counters: Mapping[Direction, LinkCounters] = self._network.counters()
         in_rounds = someone_asked = False
@@ -225,6 +205,8 @@ class Fleet:
                 raise RunError(f"{name}: {self._last_words(name)}", wrong_input=status == 2)
             if ended:
                 break
+            if forwarder is not None and forwarder.status is not None:
+                raise RunError(f"remote devices are cut off: {self._last_words('forwarder')}")
             time.sleep(_POLL_S)
         if server.returncode not in (0, 1) or not in_rounds:
             raise RunError(self._last_words("server"), wrong_input=server.returncode == 2)

@@ -6,16 +6,20 @@ Called in the fork server, which has the base in memory; nothing else needs to l
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from proto.adapter import save_adapter
 
 
-def write_diffusion(path: str, base: str, rank: int, target_modules: list[str], seed: int) -> None:
-    """Of a diffusers checkpoint."""
+def write_diffusion(path: str, task: dict[str, Any], device_count: int) -> None:
+    """Of a diffusers checkpoint; and make ready what the devices, forked from here, will share."""
     from client.diffusion.base import load_base
-    from client.diffusion.lora import initial_adapter
+    from client.diffusion.lora import initial_adapter, prepare
 
-    layout, adapter = initial_adapter(load_base(base), rank, target_modules, seed)
+    prepare(device_count=device_count, **task)
+    layout, adapter = initial_adapter(
+        load_base(task["base"]), task["rank"], task["target_modules"], task["seed"]
+    )
     save_adapter(Path(path), layout, adapter)
 
 

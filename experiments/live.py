@@ -29,6 +29,8 @@ class EventTail:
         """New events in order of time; a line that is still being written waits for the next look."""
         events: list[Event] = []
         for file in self._folder.glob("*.jsonl"):
+            if file.stat().st_size == self._offsets.get(file, 0):
+                continue  # With many devices most logs are as they were.
             with file.open("rb") as log:
                 log.seek(self._offsets.get(file, 0))
                 whole, newline, _ = log.read().rpartition(b"\n")
@@ -75,6 +77,10 @@ class Progress:
     def stage(self, text: str) -> None:
         """What the run is doing outside its rounds."""
         self._stage = text
+        self._line(text)
+
+    def tell(self, text: str) -> None:
+        """Something that the user has to know, whatever stage this is."""
         self._line(text)
 
     def show(self, events: list[Event]) -> None:

@@ -22,12 +22,15 @@ def bound_s(payload_bytes: float, link: LinkSpec) -> float:
 
 
 def clients_table(rounds: Iterable[Round], links: dict[str, AccessLink]) -> pd.DataFrame:
-    """One row a round and client; see the README for the columns."""
-    return pd.DataFrame([_client_row(c, links[c.client]) for r in rounds for c in r.clients.values()])
+    """One row a round and client; see the README for the columns.
+
+    A client without a link here is remote: what only it or its link could tell is missing in its row.
+    """
+    return pd.DataFrame([_client_row(c, links.get(c.client)) for r in rounds for c in r.clients.values()])
 
 
-def _client_row(client: ClientRound, link: AccessLink) -> dict[str, Any]:
-    payload_down = client.value("download_end", "payload_bytes")
+def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
+    payload_down = client.value("download_end" if link else "download_start", "payload_bytes")
     # Where a codec's lengths vary, only a whole update tells its own.
     whole = client.marks.get("upload_received") or client.marks.get("late_update_used") or {}
     payload_up = whole.get("payload_bytes", client.value("encode_end", "payload_bytes"))
@@ -37,7 +40,9 @@ def _client_row(client: ClientRound, link: AccessLink) -> dict[str, Any]:
     before_upload = client.marks.get("encode_end")
     after_upload = client.marks.get("upload_end") or client.exit
     row: dict[str, Any] = {"round": client.round, "client": client.client, "outcome": client.outcome}
+    row["remote"] = link is None
     row |= {f"{phase}_s": client.phase_s(phase) for phase in PHASES}
+    row["turnaround_s"] = client.between_s("download_start", "upload_received")
     row |= {
         "payload_down_bytes": payload_down,
         "message_down_bytes": client.value("download_end", "message_bytes"),
@@ -56,8 +61,8 @@ def _client_row(client: ClientRound, link: AccessLink) -> dict[str, Any]:
         "upload_status": client.value("upload_end", "status"),
         "used_in_round": client.value("late_update_used", "used_in"),
         "exit_status": client.exit["status"] if client.exit else None,
-        "bound_download_s": None if payload_down is None else bound_s(payload_down, link.down),
-        "bound_upload_s": None if payload_up is None else bound_s(payload_up, link.up),
+        "bound_download_s": None if payload_down is None or not link else bound_s(payload_down, link.down),
+        "bound_upload_s": None if payload_up is None or not link else bound_s(payload_up, link.up),
     }
     parts = (row["bound_download_s"], compute_s, row["bound_upload_s"])
     row["bound_s"] = None if None in parts else sum(parts)
@@ -101,6 +106,7 @@ def rounds_table(rounds: Iterable[Round], clients: pd.DataFrame) -> pd.DataFrame
                 "latency_s": one.latency_s,
                 "bound_s": finished["bound_s"].max() if len(finished) else None,
                 "cohort": len(cohort),
+                "remote": int(cohort["remote"].sum()),
                 "clients_finished": len(finished),
                 **sums,
             }
@@ -111,7 +117,8 @@ def rounds_table(rounds: Iterable[Round], clients: pd.DataFrame) -> pd.DataFrame
 def contradictions(clients: pd.DataFrame, links: dict[str, AccessLink], dilation: float = 1.0) -> list[str]:
     """What cannot be: each makes the run invalid, for something was counted or emulated wrongly."""
     found = []
-    for row in clients[clients["outcome"] == "finished"].to_dict("records"):
+    judged = clients[(clients["outcome"] == "finished") & ~clients["remote"]]
+    for row in judged.to_dict("records"):
         where = f"round {row['round']}, {row['client']}"
         for way in ("down", "up"):
             payload, message, wire = (row[f"{level}_{way}_bytes"] for level in ("payload", "message", "wire"))

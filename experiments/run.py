@@ -7,6 +7,9 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +19,7 @@ import pandas as pd
 
 from emulation.calibration import Check, calibrate
 from emulation.launcher import Launcher
-from experiments import channel_run, record, timeline
+from experiments import channel_run, model, record, timeline
 from experiments.beside import Beside, describe_network
 from experiments.build import build_network
 from experiments.config import Experiment
@@ -81,7 +84,6 @@ class Run:
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
-        self.devices = experiment.expanded_devices()
         self.links = {link.device: link for link in experiment.links()}
         self.dir = make_run_dir(experiment.output, experiment.name)
         self.events = EventLog(self.dir / "events" / "runner.jsonl", "runner")
@@ -102,15 +104,20 @@ class Run:
     def execute(self) -> Result:
         """All of it. The run directory tells how far it came, whatever happens."""
         experiment = self.experiment
-        names = [name for name, _ in self.devices]
+        names = [name for name, _ in experiment.expanded_devices()]
+        self.events.write("run_start")
         self._save_manifest()
         reasons: list[str] = []
         try:
             with Progress(
                 experiment.name, names, experiment.rounds, experiment.training.steps, experiment.dilation
             ) as progress:
-                progress.stage("building the network")
-                with build_network(experiment) as network:
+                progress.stage("building the network, loading the model")
+                # The network's building waits for small processes, the model's loading computes.
+                with self._model_loading() as (launcher, loading), build_network(experiment) as network:
+                    self.events.write("network_built")
+                    initial = loading.result()
+                    self.events.write("model_loaded")
                     self.manifest["backend"] = network.backend_name
                     self.manifest["topology"] = describe_network(experiment, self.dir)
                     beside = Beside(experiment, network, self.dir)
@@ -118,14 +125,17 @@ class Run:
                     progress.stage(f"calibrating {len(network.links)} links ({network.backend_name})")
                     checks = calibrate(network, quick=True)
                     self.manifest["calibration"] = [asdict(check) for check in checks]
+                    network.watch()
+                    self.events.write("calibrated")
                     self._save_manifest()
                     reasons += [f"calibration: {describe(c)}" for c in checks if c.passed is False]
-                    with Launcher(log=self.dir / "logs" / "launcher.log") as launcher, beside:
+                    with beside:
                         fleet = Fleet(
                             experiment,
                             self.dir,
                             network=network,
                             launcher=launcher,
+                            initial=initial,
                             events=self.events,
                             progress=progress,
                             before_devices=beside.start,
@@ -143,6 +153,19 @@ class Run:
             shutil.rmtree(self.dir / "slots", ignore_errors=True)
             self.events.close()
         return self._conclude(reasons, checks, fleet.link_rows, beside.warnings())
+
+    @contextmanager
+    def _model_loading(self) -> Iterator[tuple[Launcher, Future[Path]]]:
+        """A fork server that loads the model meanwhile; the future is the initial adapter's file."""
+        initial = self.dir / "initial.safetensors"
+
+        def load(launcher: Launcher) -> Path:
+            model.load(self.experiment, launcher, initial)
+            return initial
+
+        log = self.dir / "logs" / "launcher.log"
+        with ThreadPoolExecutor(1) as pool, Launcher(log) as launcher:
+            yield launcher, pool.submit(load, launcher)
 
     def _conclude(
         self,
@@ -197,6 +220,10 @@ def describe(check: Check) -> str:
 def _warnings(clients: pd.DataFrame, events: list[Event]) -> list[str]:
     """What a reader should know though the numbers stand: devices that did not finish a round."""
     warnings = [
+        f"{client} is remote: its way to the server is not emulated, measured or counted, and has no bound"
+        for client in clients[clients["remote"]]["client"].unique()
+    ]
+    warnings += [
         f"round {row['round']}: {row['client']} {row['outcome']}"
         for row in clients.to_dict("records")
         if row["outcome"] != "finished"

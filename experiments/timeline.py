@@ -61,7 +61,11 @@ class ClientRound:
 
     def phase_s(self, phase: str) -> float | None:
         """Seconds of a phase; None where it did not end."""
-        start, end = (self.time(mark) for mark in _BOUNDS[phase])
+        return self.between_s(*_BOUNDS[phase])
+
+    def between_s(self, first: str, last: str) -> float | None:
+        """Seconds from one mark to another; None where one is missing."""
+        start, end = self.time(first), self.time(last)
         return None if start is None or end is None else end - start
 
     def value(self, mark: str, key: str) -> Any:

@@ -7,6 +7,7 @@ be reached. The default is the small one in `sd-emoji`, which `client.diffusion.
 from __future__ import annotations
 
 import copy
+import ctypes
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -99,8 +100,8 @@ def to_model(images: torch.Tensor) -> torch.Tensor:
 
 
 def load_base(path: str | Path = DEFAULT_BASE) -> Base:
-    """The base model at `path`, loaded once a process. Raises BaseError when it is no checkpoint."""
-    return _load(str(path))
+    """The base model at `path`, or `bundled`; loaded once a process. Raises BaseError for no checkpoint."""
+    return _load(str(DEFAULT_BASE if path == "bundled" else path))
 
 
 @lru_cache(maxsize=2)
@@ -141,3 +142,9 @@ def limit_threads(count: int = 1) -> None:
     More would make results depend on the machine and, with a process a core, only compete.
     """
     torch.set_num_threads(count)
+
+
+def give_memory_back() -> None:
+    """Return what malloc keeps for later to the system (malloc_trim(3)); where it cannot, it keeps it."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

@@ -18,9 +18,9 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.training_utils import compute_snr
 from peft import LoraConfig, get_peft_model_state_dict
 
-from client.diffusion.base import Base, limit_threads, load_base, to_model
-from client.diffusion.data import load_training
-from client.diffusion.partition import Partition
+from client.diffusion.base import Base, give_memory_back, limit_threads, load_base, to_model
+from client.diffusion.data import Examples, load_training
+from client.diffusion.partition import Indices, Partition
 from client.training import LocalResult
 from proto.adapter import AdapterLayout, Vector
 
@@ -119,6 +119,72 @@ def denoising_loss(
     return errors * weight
 
 
+@dataclass(frozen=True)
+class Common:
+    """What is the same for every trainer of a task until it trains: the examples, who owns which, a UNet."""
+
+    everything: Examples
+    shares: list[Indices]
+    adapted: AdaptedUNet
+
+    @classmethod
+    def load(
+        cls,
+        base: str,
+        data: str,
+        partition: str,
+        device_count: int,
+        seed: int,
+        rank: int,
+        target_modules: tuple[str, ...],
+    ) -> Common:
+        """From what the task names. Raises BaseError and DataError."""
+        loaded = load_base(base)
+        everything = load_training(data, loaded.image_size)
+        shares = Partition.parse(partition).deal(everything, device_count, seed)
+        return cls(everything, shares, AdaptedUNet(loaded, rank, list(target_modules)))
+
+
+_prepared: dict[tuple[object, ...], Common] = {}
+"""What `prepare` made, by the arguments of Common.load; a trainer takes it, for it changes the UNet."""
+
+
+def prepare(
+    *,
+    base: str,
+    data: str,
+    partition: str,
+    device_count: int,
+    seed: int,
+    rank: int,
+    target_modules: list[str],
+    learning_rate: float,
+    **_: object,
+) -> None:
+    """Have the first trainer of a task, given as DiffusionTrainer's arguments, find its work half done.
+
+    For a process that then forks one trainer each: they share the data and the base's pages, and what
+    torch sets up on its first step. Raises BaseError and DataError.
+    """
+    key = (base, data, partition, device_count, seed, rank, tuple(target_modules))
+    _prepared[key] = common = Common.load(*key)
+    trainer = DiffusionTrainer(
+        base=base,
+        data=data,
+        partition=partition,
+        device_index=0,
+        device_count=device_count,
+        seed=seed,
+        rank=rank,
+        target_modules=target_modules,
+        learning_rate=learning_rate,
+        steps=1,
+        batch_size=1,
+    )
+    trainer.train(common.adapted.read(), round_number=0)
+    _prepared[key] = common
+
+
 class DiffusionTrainer:
     """A Trainer that fine-tunes a LoRA adapter on this device's share of a data set.
 
@@ -152,11 +218,11 @@ class DiffusionTrainer:
         self._steps, self._batch_size, self._learning_rate = steps, batch_size, learning_rate
         self._min_snr_gamma = min_snr_gamma
         self._seed = (seed, device_index)
-        everything = load_training(data, self._base.image_size)
-        shares = Partition.parse(partition).deal(everything, device_count, seed)
-        self._own = everything.select(shares[device_index])
+        key = (base, data, partition, device_count, seed, rank, tuple(target_modules))
+        common = _prepared.pop(key, None) or Common.load(*key)
+        self._own = common.everything.select(common.shares[device_index])
         self.examples = len(self._own)
-        self._adapted = AdaptedUNet(self._base, rank, list(target_modules))
+        self._adapted = common.adapted
         self.layout = self._adapted.layout
         # Text and image encoder are frozen: what they say of an example is worked out when it first
         # comes up, and kept.
@@ -183,6 +249,7 @@ class DiffusionTrainer:
             optimizer.step()
             losses.append(loss.item())
             on_step(step)
+        give_memory_back()  # Until the next round a device holds no activations.
         return LocalResult(self._adapted.read(), float(np.mean(losses)), self._steps)
 
     def _schedule(self, random: np.random.Generator) -> list[list[int]]:

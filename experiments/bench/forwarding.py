@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack, closing
 
-from emulation.agents import Agent
+from emulation.agents import Agents
 from emulation.link import FRAME_BYTES, AccessLink, LinkSpec
 from emulation.topology import Network
 
@@ -20,8 +20,9 @@ def frames_per_s(backend: str) -> float:
     links = [AccessLink(f"dev{number}", spec, spec) for number in range(_LINKS)]
     with Network(links, backend=backend) as network, ExitStack() as stack:
         lower, upper = zip(*(network.ends(link) for link in links), strict=True)
+        agents = stack.enter_context(Agents())
         counter, *senders = (
-            stack.enter_context(closing(Agent(host, network.pid(host), network.ip(host))))
+            stack.enter_context(closing(agents.start(host, network.pid(host), network.ip(host))))
             for host in (upper[0], *lower)
         )
         target = {"host": network.ip(upper[0]), "port": counter.ask("listen")["port"]}

@@ -16,7 +16,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 from emulation.calibration import calibrate
 from emulation.capture import Capture
@@ -126,9 +125,7 @@ class _Processes:
     def __enter__(self) -> _Processes:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with ExitStack() as stack:
             for process in self._running.values():
                 stack.callback(process.wait)

@@ -27,6 +27,8 @@ def draw(clients: pd.DataFrame) -> Figure:
             rows = finished[finished["client"] == device]
             for offset, (level, (colour, ink)) in enumerate(_LEVELS.items()):
                 megabytes = rows[f"{level}_{way}_bytes"].mean() / 1e6
+                if pd.isna(megabytes):
+                    continue  # A remote device's: nobody here counts them.
                 place = index * 4 + offset
                 axes.bar(place, megabytes, color=colour, width=0.95)
                 text = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 7, "color": ink}

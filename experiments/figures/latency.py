@@ -33,6 +33,9 @@ def draw(clients: pd.DataFrame) -> Figure:
         places.append(place)
         names.append(row["client"].removeprefix("dev"))
         height = 0.0
+        if row.get("remote") and pd.notna(row["turnaround_s"]):
+            height = row["turnaround_s"]
+            axes.bar(place, height, color="white", edgecolor="grey", hatch="//", width=0.9)
         for phase in PHASES:
             seconds = row[f"{phase}_s"]
             if pd.notna(seconds):

@@ -88,6 +88,19 @@ def test_a_killed_process_frees_its_core(tmp_path: Path) -> None:
     assert len(waiting.communicate(timeout=10)[0].splitlines()) == 2
 
 
+def test_the_first_in_the_queue_may_die(tmp_path: Path) -> None:
+    slots = tmp_path / "slots"
+    make_slots(slots, 1)
+    with Compute(slots=slots).slot():
+        first, second = worker(slots, 0.0), worker(slots, 0.0)
+        time.sleep(0.5)
+        for killed in (first, second):
+            assert killed.poll() is None
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+    assert len(second.communicate(timeout=10)[0].splitlines()) == 2
+
+
 def test_a_core_is_free_again_after_an_error_in_training(tmp_path: Path) -> None:
     slots = tmp_path / "slots"
     make_slots(slots, 1)

@@ -18,6 +18,7 @@ from client.diffusion.lora import (
     DiffusionTrainer,
     denoising_loss,
     initial_adapter,
+    prepare,
 )
 from proto.adapter import AdapterLayout, LayoutError, Vector, load_adapter, save_adapter
 from tests.client.test_diffusion_data import write_folder
@@ -199,3 +200,25 @@ def test_any_imagefolder_trains(tmp_path: Path, start: tuple[AdapterLayout, Vect
     device = trainer(data=str(write_folder(tmp_path)), partition="iid", device_index=0, device_count=2)
     assert device.examples == 9  # fewer than a round's 24: they come up again
     assert device.train(start[1], round_number=1).steps == 3
+
+
+def test_a_prepared_trainer_gives_the_same_update_and_is_for_one(start: tuple[AdapterLayout, Vector]) -> None:
+    task = {"base": str(load_base().path), "data": "emoji", "partition": "style", "rank": 4, "seed": 5}
+    task |= {"target_modules": TARGETS, "learning_rate": 2e-3, "steps": 3, "batch_size": 8}
+    prepare(device_count=3, **task, min_snr_gamma=None)
+    prepared, fresh = trainer(), trainer()
+    assert prepared._adapted is not fresh._adapted
+    updates = [one.train(start[1], round_number=1).vector for one in (prepared, fresh)]
+    np.testing.assert_array_equal(*updates)
+
+
+def test_between_rounds_a_trainer_holds_no_activations(start: tuple[AdapterLayout, Vector]) -> None:
+    def resident_mb() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+    one = trainer(batch_size=32, steps=2)
+    one.train(start[1], round_number=1)
+    before, during = resident_mb(), []
+    one.train(start[1], round_number=2, on_step=lambda _: during.append(resident_mb()))
+    assert max(during) > before + 50
+    assert resident_mb() < before + 20

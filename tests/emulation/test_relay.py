@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from emulation import _relay, relay_parameters
 from emulation.backend import LinkEnds
 from emulation.link import AccessLink, Air, LinkChange, LinkError, LinkSpec, Outages, Scheduler, Trace
-from emulation.relay import _quantile_ns, create, lateness_limit_s
+from emulation.relay import _COUNTS, _quantile_ns, _unpack, create, lateness_limit_s
 
 GOOD = LinkSpec(10e6, 0.01)
 TRACE = Trace("t.trace", (1, 2, 2, 5))
@@ -196,3 +196,17 @@ def test_a_lateness_quantile_is_never_understated_and_at_most_a_sixteenth_too_mu
 def test_the_limit_on_lateness_follows_the_frame_time() -> None:
     assert lateness_limit_s(100e6) == 100e-6
     assert lateness_limit_s(1e6) == pytest.approx(0.05 * 12.112e-3)
+
+
+def test_lateness_is_told_of_frames_since_the_watch_began() -> None:
+    def answer(late: int, punctual: int) -> bytes:
+        bins = [0] * _relay.LATENESS_BINS
+        bins[100], bins[5] = late, punctual
+        delivered = late + punctual
+        return _COUNTS.pack(0, 0, delivered, 0, *[0] * 7, 10_000) + struct.pack(f"={len(bins)}Q", *bins)
+
+    whole, since = _unpack(answer(50, 200)), _unpack(answer(50, 200), since=answer(50, 0))
+    assert whole.lateness_max_s == 10e-6 and whole.lateness_p99_s > 600e-9
+    assert 0 < since.lateness_max_s == since.lateness_p99_s < 10e-9
+    assert since.delivered_frames == whole.delivered_frames == 250
+    assert _unpack(answer(50, 0), since=answer(50, 0)).lateness_max_s == 0

@@ -12,14 +12,16 @@ from tests.emulation.sandboxed import report
 _TOOLS = """
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from emulation.agents import Agent
+from emulation.agents import Agents
 from emulation.link import Air, LinkChange, Trace
+
+agents = Agents().__enter__()  # They end with this process.
 
 class Flow:
     \"\"\"Frames from a device to the server: [sequence, sent, received] each, times in ns.\"\"\"
     def __init__(self, network, device):
         self.sender, self.receiver = (
-            Agent(host, network.pid(host), network.ip(host)) for host in (device, "server")
+            agents.start(host, network.pid(host), network.ip(host)) for host in (device, "server")
         )
     def __call__(self, job, damaged=False, **request):
         port = self.receiver.ask("listen")["port"]

@@ -203,13 +203,14 @@ def test_tcp_s_settings_are_pinned_per_host_and_read_back() -> None:
         links = [AccessLink(f"dev{i}", LinkSpec(5e6, 0.01), LinkSpec(5e6, 0.01)) for i in range(2)]
         own = Tcp("reno", slow_start_after_idle=True, buffer_bytes=65536, ecn="request", sack=False,
                   initial_window=4, rto_min_s=0.05)
-        with Network(links, backend="relay", tcp_of={"dev1": own}) as network:
+        slow = Tcp(rto_min_s=1.8)  # From 1 s on, ip-route(8) shows seconds.
+        with Network(links, backend="relay", tcp_of={"dev1": own, "server": slow}) as network:
             routes = {host: inside(network, host, "ip", "route") for host in ("dev0", "dev1")}
             print(json.dumps([network.host_settings, routes]))
         """
     )
     settings, routes = found
-    assert settings["server"] == settings["dev0"]
+    assert settings["server"] == settings["dev0"] | {"route rto_min": "1.8s"}
     changed = {key: value for key, value in settings["dev1"].items() if settings["dev0"].get(key) != value}
     assert changed == {
         "net.ipv4.tcp_congestion_control": "reno",

@@ -1,0 +1,42 @@
+"""What the devices of a run share: the task they are told, and the model, loaded before they are forked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from emulation.launcher import Launcher
+from experiments.config import Experiment
+
+
+def task(experiment: Experiment) -> dict[str, Any]:
+    """What the devices are told to train; the keys are their trainers' arguments."""
+    training = experiment.training
+    common: dict[str, Any] = {"trainer": training.trainer, "steps": training.steps, "seed": experiment.seed}
+    common["rank"] = experiment.adapter.rank
+    if training.trainer == "synthetic":
+        return common | {"examples": 1}
+    return common | {
+        # Every machine has a bundled base of its own.
+        "base": experiment.model if experiment.model == "bundled" else experiment.base,
+        "data": training.data,
+        "partition": training.partition,
+        "target_modules": experiment.adapter.target_modules,
+        "batch_size": training.batch_size,
+        "learning_rate": training.learning_rate,
+        "min_snr_gamma": training.min_snr_gamma,
+    }
+
+
+def load(experiment: Experiment, launcher: Launcher, initial: Path) -> None:
+    """Load in the fork server what all devices share, and write the adapter that round 1 starts from."""
+    launcher.preload("client.__main__:parser")  # imports gRPC before the first fork
+    if experiment.training.trainer == "synthetic":
+        launcher.preload(
+            "experiments.initial:write_synthetic", str(initial), experiment.adapter.rank, experiment.seed
+        )
+        return
+    told = {key: value for key, value in task(experiment).items() if key != "trainer"}
+    launcher.preload(
+        "experiments.initial:write_diffusion", str(initial), told, len(experiment.expanded_devices())
+    )

@@ -1,0 +1,80 @@
+"""Devices on other machines: they join through a port of this machine that leads into the sandbox.
+
+The command line opens the port before it enters the sandbox, for inside there is no way out; a forwarder
+(emulation/forwarder.py) carries what arrives there to the server. Between a remote device and the server lies
+the real network: nothing of it is emulated, calibrated or counted.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from emulation.sandbox import die_with_parent
+from experiments.config import ConfigError, Experiment
+
+LISTENER = "FEDCELL_REMOTE_LISTENER"
+"""Environment variable: the listening socket's descriptor, inside the sandbox."""
+
+
+def listen(experiment: Experiment) -> dict[str, int]:
+    """What the sandbox has to inherit: LISTENER -> the descriptor; nothing where no device is remote."""
+    address = experiment.federation.remote_listen
+    if address is None:
+        return {}
+    host, _, port = address.rpartition(":")
+    try:
+        listener = socket.create_server((host, int(port)))
+    except OSError as error:
+        raise ConfigError(f"federation.remote_listen: {address}: {error.strerror or error}") from error
+    return {LISTENER: listener.detach()}
+
+
+def commands(experiment: Experiment) -> dict[str, str]:
+    """Remote device -> the command line that starts it on its machine, in a clone of this repository."""
+    return {
+        name: shlex.join(
+            ["python", "-m", "client", "--server", str(experiment.federation.remote_listen), "--id", name]
+            + ([] if (seconds := device.seconds_per_step) is None else ["--seconds-per-step", f"{seconds:g}"])
+        )
+        for name, device in experiment.expanded_devices()
+        if device.remote
+    }
+
+
+class Forwarder:
+    """Carries connections from this machine's port to `server`, in the network of process `pid`."""
+
+    def __init__(self, server: str, pid: int, log: Path) -> None:
+        self._server, self._pid, self._log = server, pid, log
+
+    def __enter__(self) -> Forwarder:
+        if LISTENER not in os.environ:
+            raise ConfigError("federation.remote_listen: remote devices need a run begun with `fedcell run`")
+        descriptor = int(os.environ[LISTENER])
+        command = ["mnexec", "-a", str(self._pid), sys.executable, "-m", "emulation.forwarder"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, str(descriptor), self._server],
+                pass_fds=[descriptor],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=partial(die_with_parent, os.getpid()),
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def status(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
