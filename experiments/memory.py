@@ -50,7 +50,7 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         names: dict[int, str] = {}
-        due = time.monotonic() + _SUM_EVERY_S
+        due = 0.0
         while not self._over.wait(_LOOK_S):
             training = slot_holders(self._run_dir / "slots")
             if not training <= names.keys():
@@ -60,7 +60,7 @@ class MemoryWatch:
                     name = names[pid]
                     self.looks[name] += 1
                     self.private_mb[name] = max(private, self.private_mb.get(name, 0.0))
-            if time.monotonic() >= due:
+            if training and time.monotonic() >= due:
                 self.pss_mb = max(self.pss_mb, total_pss_mb())
                 due = time.monotonic() + _SUM_EVERY_S
 
