@@ -9,7 +9,7 @@ DEBIAN := mininet iproute2 bridge-utils iputils-ping iperf3 ethtool util-linux k
 TORCH := $(shell nvidia-smi >/dev/null 2>&1 && echo 2.13.0 || echo 2.13.0+cpu)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test check setup debian clean
+.PHONY: demo test check setup debian peers clean
 
 demo: setup
 	@# A run whose timing cannot be trusted (exit 1) still has a training to look at.
@@ -44,8 +44,17 @@ debian:
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+# Flower, for `fedcell bench transport --peers` and nothing else.
+PEERS := experiments/bench/peers/constraints.txt
+peers: .peers/.installed
+
+.peers/.installed: $(PEERS)
+	$(PYTHON) -m venv .peers
+	.peers/bin/pip install --quiet --constraint $(PEERS) flwr
+	@touch $@
+
 proto/federation_pb2.py: proto/federation.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. $<
 
 clean:
-	rm -rf .venv build *.egg-info emulation/*.so
+	rm -rf .venv .peers build *.egg-info emulation/*.so

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+_FIRST_BUFFER = 131072
+"""What a socket's buffers start with, as in the kernel."""
+_SEGMENT_BYTES = 1460
 _ECN = {"never": "0", "request": "1", "accept": "2"}
 
 
@@ -17,8 +20,8 @@ class Tcp:
     `no_metrics_save` True: nothing is remembered from one connection to the next. `buffer_bytes` the most
     a socket's send and receive buffers grow to; None: four times what the longest way can hold. `ecn`
     (tcp(7), tcp_ecn): asked for with every connection, or granted to who asks. `initial_window` in
-    segments, of both roles, and `rto_min_s` the least retransmission timeout; None: the kernel's 10 and
-    0.2 s.
+    segments, of both roles, with buffers that hold it from the start, and `rto_min_s` the least
+    retransmission timeout; None: the kernel's 10 and 0.2 s.
     """
 
     congestion_control: str = "cubic"
@@ -37,7 +40,11 @@ class Tcp:
         without the second no connection fills a long link.
         """
         largest = largest_buffer if self.buffer_bytes is None else self.buffer_bytes
-        buffers = f"4096 {min(131072, largest)} {largest}"
+        first = _FIRST_BUFFER
+        if self.initial_window is not None:
+            # A receiver advertises at most half of its buffer (Linux, tcp_rmem in ip-sysctl.rst).
+            first = max(first, 2 * self.initial_window * _SEGMENT_BYTES)
+        buffers = f"4096 {min(first, largest)} {largest}"
         return {
             "net.ipv4.tcp_no_metrics_save": str(int(self.no_metrics_save)),
             "net.ipv4.tcp_slow_start_after_idle": str(int(self.slow_start_after_idle)),

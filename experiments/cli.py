@@ -247,6 +247,49 @@ def bench_dilation(
     raise typer.Exit(0 if dilation.holds(rows) else 1)
 
 
+@bench.command("transport")
+def bench_transport(
+    overrides: Overrides = None,
+    link: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RATE/DELAY", help="A link instead of the usual five, such as 10mbit/25ms."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds on a link; slow ones get two at most.")] = 3,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Flower beside it, as make peers installs it.")
+    ] = False,
+    peer_link: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RATE/DELAY", help="A link for Flower instead of 10mbit/25ms."),
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where runs and tables go.")] = Path(
+        "runs/bench-transport"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """An adapter down and up over clean links, against what physics allows. Exit 1 if a target is missed."""
+    if peers:
+        from experiments.bench.transport_peers import check_installed
+
+        check_installed()
+    _enter_sandbox()
+    from experiments.bench import transport
+
+    result = transport.run(
+        output,
+        links=link or transport.LINKS,
+        rounds=rounds,
+        peers=(peer_link or transport.PEER_LINKS) if peers else (),
+        overrides=overrides or [],
+    )
+    transport.write(result, output)
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        print((output / "transport.md").read_text(), end="")
+    raise typer.Exit(0 if result.holds else 1)
+
+
 @bench.command("scale")
 def bench_scale(
     devices: Annotated[

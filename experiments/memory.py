@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _LOOK_S = 0.4
-_FIRST_SUM_S, _SUM_EVERY_S = 1.0, 16.0  # Summing takes long: ever more seldom.
+_SUM_EVERY_S = 30.0
 _KIB = 1024
 _MB = 1e6
 
@@ -50,7 +50,7 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         names: dict[int, str] = {}
-        due, pause_s = 0.0, _FIRST_SUM_S
+        due = 0.0
         while not self._over.wait(_LOOK_S):
             training = slot_holders(self._run_dir / "slots")
             if not training <= names.keys():
@@ -62,7 +62,7 @@ class MemoryWatch:
                     self.private_mb[name] = max(private, self.private_mb.get(name, 0.0))
             if training and time.monotonic() >= due:
                 self.pss_mb = max(self.pss_mb, total_pss_mb())
-                due, pause_s = time.monotonic() + pause_s, min(2 * pause_s, _SUM_EVERY_S)
+                due = time.monotonic() + _SUM_EVERY_S
 
 
 def forked(run_dir: Path) -> dict[int, str]:

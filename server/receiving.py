@@ -165,7 +165,7 @@ class Uploads:
         host.updates.count(weight)
         upload.keep()
         host.guests.discard(upload)
-        del federation.late_uploads[device.name, key.session, key.round]
+        federation.late_uploads.pop((device.name, key.session, key.round), None)
         federation.outcomes[key.round][device.name] = "finished"
         used = {"used_in": host.number, "staleness": staleness, "weight": weight}
         self._note("late_update_used", header, upload, arrived, **used)

@@ -104,7 +104,7 @@ def _summary(table: pd.DataFrame) -> str:
             if len(some):
                 rows.append([metric.title, metric.gate, load.title, *_numbers(some, metric)])
     head = ["metric", "gate", "load", "median", "worst", "of its gate", "checks", "misses", "not tested"]
-    return "## All links\n\n" + _table(head, rows)
+    return "## All links\n\n" + markdown_table(head, rows)
 
 
 def _by_rate(table: pd.DataFrame) -> Iterable[str]:
@@ -126,7 +126,7 @@ def _by_rate(table: pd.DataFrame) -> Iterable[str]:
             rows.append([f"{rate / 1e6:g} Mbit/s", *cells])
         columns = ("median", "worst", "checks", "misses")
         head = ["rate", *(f"{load}: {column}" for load in ("idle", "loaded") for column in columns)]
-        yield f"## {metric.title}: {metric.gate}\n\n" + _table(head, rows)
+        yield f"## {metric.title}: {metric.gate}\n\n" + markdown_table(head, rows)
 
 
 def _misses(document: dict[str, Any], table: pd.DataFrame) -> Iterable[str]:
@@ -188,7 +188,8 @@ def _missed(judged: pd.DataFrame) -> str:
     return str((judged["verdict"] == "miss").sum())
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; numbers, all but the first column, to the right."""
     line: Callable[[Sequence[str]], str] = lambda cells: "| " + " | ".join(cells) + " |"  # noqa: E731
     rule = "|" + "|".join("---" if i == 0 else "---:" for i in range(len(head))) + "|"
     return "\n".join([line(head), rule, *map(line, rows)])

@@ -20,9 +20,9 @@ def clients_of(document: dict) -> pd.DataFrame:
 
 @pytest.mark.parametrize("late", ["refuse", "next_round"])
 def test_a_straggler_costs_what_it_sent_and_counts_when_it_may(tmp_path: Path, late: str) -> None:
-    """dev0 needs 3.3 s for an update, a round closes when dev1 is done: after half a second."""
+    """dev0 needs 3.3 s for an update, a round closes a second after dev1 is done: after 1.7 s."""
     slow = ["network.devices.0.up.rate=2mbit", "rounds=6", f"output={tmp_path}"]
-    early = ["federation.close_after=50%", "federation.close_grace=200ms", f"federation.late={late}"]
+    early = ["federation.close_after=50%", "federation.close_grace=1s", f"federation.late={late}"]
     document = valid_run(SMOKE, *slow, *early)
     assert [row["clients_finished"] for row in document["rounds"]] == [1] * 6
     assert any("round 1: dev0 late" in warning for warning in document["warnings"])
