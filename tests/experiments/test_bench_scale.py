@@ -123,6 +123,15 @@ def test_of_many_reasons_of_one_kind_the_table_shows_the_first() -> None:
     assert "- 100 devices: INVALID: and 97 more" in text
 
 
+def test_memory_that_was_not_seen_is_null_and_a_miss() -> None:
+    unseen = row(private_mb=float("nan"), total_mb=float("nan"))
+    (document,) = scale_tables.to_json([unseen])["rows"]
+    assert document["private_mb"] is None and document["total_mb"] is None
+    assert len(scale.misses(unseen)) == 2 and " | - | " in scale_tables.markdown([unseen]).replace(
+        "|", " | ", 1
+    )
+
+
 def test_only_alike_devices_with_a_profile_can_be_scaled(tmp_path: Path) -> None:
     document = yaml.safe_load(scale.CONFIG.read_text())
     del document["compute"]
