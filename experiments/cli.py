@@ -305,8 +305,10 @@ def bench_scale(
     _enter_sandbox()
     from experiments.bench import scale, scale_tables
 
-    rows = scale.run(output, sizes)
-    scale_tables.write(rows, output)
+    rows = []
+    for row in scale.run(output, sizes):
+        rows.append(row)
+        scale_tables.write(rows, output)
     if as_json:
         _print_json(scale_tables.to_json(rows))
     else:

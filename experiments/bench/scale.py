@@ -12,13 +12,14 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from emulation.calibration import estimate_s as calibration_s
 from emulation.dilation import dilate
+from emulation.hypervisor import stolen_s
 from experiments import config, record, timeline
 from experiments.bench import local_round
 from experiments.config import ConfigError, Experiment
@@ -38,6 +39,8 @@ STARTS = ("network", "model", "calibration", "server", "forks", "joins")
 """Parts of `start_s`, one after the other: building the network (the model loads meanwhile), the rest of
 loading it, calibration, starting the server, forking devices, until all have joined and round 1 starts."""
 
+_STOLEN = 0.001
+"""An invalid run while a hypervisor had more of the processors may be its doing: it is repeated once."""
 _START_S, _START_EACH_S = 15.0, 0.35  # For the estimate: a run's start and end, and what a device adds.
 
 
@@ -65,12 +68,17 @@ class Row:
     valid: bool
     invalid_reasons: list[str]
     warnings: list[str]
+    stolen: float
+    """Share of the processors that a hypervisor took meanwhile."""
+    repeated: bool
+    """Whether this is the second try, for the first was invalid and a hypervisor in it."""
     run_dir: str
     misses: list[str] = field(default_factory=list)
 
 
-def run(output: Path, sizes: Sequence[int] = DEVICES, file: Path = CONFIG) -> list[Row]:
-    """A run with each number of devices. Must run inside a sandbox (emulation.sandbox)."""
+def run(output: Path, sizes: Sequence[int] = DEVICES, file: Path = CONFIG) -> Iterator[Row]:
+    """A run with each number of devices, its row when it has ended. Must run inside a sandbox
+    (emulation.sandbox)."""
     cores = len(os.sched_getaffinity(0))
     work_s = local_round.measure_s(sized(file, max(sizes), 1.0, output))
     _say(f"a device's round of training takes {work_s:.2f} s with all {cores} cores busy")
@@ -79,12 +87,15 @@ def run(output: Path, sizes: Sequence[int] = DEVICES, file: Path = CONFIG) -> li
         dilation = fitting_dilation(devices, cores, work_s, profile_s(sized(file, devices, 1.0, output)))
         experiments.append(sized(file, devices, dilation, output))
     left_s = [estimate_s(experiment) for experiment in experiments]
-    rows = []
     for number, (devices, experiment) in enumerate(zip(sizes, experiments, strict=True)):
         minutes = sum(left_s[number:]) / 60
         _say(f"{devices} devices at a dilation of {experiment.dilation:g}; about {minutes:.0f} min to go")
-        rows.append(_measure(devices, experiment))
-    return rows
+        row = _measure(devices, experiment)
+        if not row.valid and row.stolen > _STOLEN:
+            _say(f"INVALID: {row.invalid_reasons[0]} (one of {len(row.invalid_reasons)})")
+            _say(f"again, for a hypervisor took {row.stolen:.1%} of the processors")
+            row = _measure(devices, experiment, repeated=True)
+        yield row
 
 
 def sized(file: Path, devices: int, dilation: float, output: Path) -> Experiment:
@@ -118,12 +129,13 @@ def estimate_s(experiment: Experiment) -> float:
     return _START_S + _START_EACH_S * devices + calibration_s(links, quick=True) + experiment.rounds * round_s
 
 
-def _measure(devices: int, experiment: Experiment) -> Row:
-    began = time.monotonic()
+def _measure(devices: int, experiment: Experiment, *, repeated: bool = False) -> Row:
+    began, stolen_before_s = time.monotonic(), stolen_s()
     one = Run(experiment)
     with MemoryWatch(one.dir) as memory:
         result = one.execute()
     wall_s = time.monotonic() - began
+    stolen = (stolen_s() - stolen_before_s) / (wall_s * len(os.sched_getaffinity(0)))
     private = sorted(memory.private_mb.values()) or [math.nan]
     rounds = record.json_rows(result.rounds[["round", "latency_s", "bound_s", "cohort", "clients_finished"]])
     starts = starts_s(timeline.read_events(one.dir / "events"))
@@ -146,6 +158,8 @@ def _measure(devices: int, experiment: Experiment) -> Row:
         valid=result.valid,
         invalid_reasons=result.invalid_reasons,
         warnings=result.warnings,
+        stolen=stolen,
+        repeated=repeated,
         run_dir=str(result.run_dir),
     )
     row.misses.extend(misses(row))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,8 +27,13 @@ def to_json(rows: Sequence[Row]) -> dict[str, Any]:
             "total_mb": scale.TOTAL_TARGET_MB,
         },
         "machine": machine(),
-        "rows": [asdict(row) for row in rows],
+        "rows": [{key: _known(value) for key, value in asdict(row).items()} for row in rows],
     }
+
+
+def _known(value: Any) -> Any:
+    """JSON has no NaN: what was not seen is null."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -43,9 +49,10 @@ def _summary(rows: Sequence[Row]) -> list[str]:
     ]
     for row in rows:
         verdict = "INVALID" if not row.valid else "MISSES A TARGET" if row.misses else "valid"
+        total = "-" if math.isnan(row.total_mb) else f"{row.total_mb / 1000:.1f} GB"
         lines.append(
             f"| {row.devices} | {row.start_s:.1f} s | {row.private_mb:.0f} / {row.private_median_mb:.0f} MB "
-            f"| {row.total_mb / 1000:.1f} GB | {row.dilation:g} | {row.wall_s:.0f} s "
+            f"| {total} | {row.dilation:g} | {row.wall_s:.0f} s "
             f"| {row.wall_per_emulated_s:.1f} s | {row.latency_s:.3f} s | {row.bound_s:.3f} s "
             f"| {row.latency_s / row.bound_s:.3f} | {verdict} |"
         )

@@ -40,6 +40,8 @@ def row(**changes: Any) -> Row:
         "valid": True,
         "invalid_reasons": [],
         "warnings": [],
+        "stolen": 0.0,
+        "repeated": False,
         "run_dir": "runs/x",
     }
     return Row(**values | changes)
@@ -88,6 +90,22 @@ def test_a_missed_target_is_named_and_no_success(changes: dict[str, Any], missed
     assert (missed is None) or f"- 100 devices: missed: {missed}" in scale_tables.markdown([judged])
 
 
+@pytest.mark.parametrize(("stolen", "runs"), [(0.0005, 1), (0.002, 2)])
+def test_only_what_a_hypervisor_may_have_spoilt_is_run_again(
+    stolen: float, runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[bool] = []
+
+    def measure(devices: int, _: object, *, repeated: bool = False) -> Row:
+        tries.append(repeated)
+        return row(devices=devices, valid=repeated, invalid_reasons=["late"], stolen=stolen)
+
+    monkeypatch.setattr(scale.local_round, "measure_s", lambda _: 0.5)
+    monkeypatch.setattr(scale, "_measure", measure)
+    (found,) = list(scale.run(tmp_path, [4]))
+    assert tries == [False, True][:runs] and found.valid is (runs == 2)
+
+
 def test_an_invalid_run_is_no_success_and_says_why() -> None:
     invalid = row(valid=False, invalid_reasons=["dev7 up: the relay was late"])
     text = scale_tables.markdown([row(devices=4), invalid])
@@ -103,6 +121,15 @@ def test_of_many_reasons_of_one_kind_the_table_shows_the_first() -> None:
     text = scale_tables.markdown([row(valid=False, invalid_reasons=[f"dev{n} is late" for n in range(100)])])
     assert "dev2 is late" in text and "dev3 is late" not in text
     assert "- 100 devices: INVALID: and 97 more" in text
+
+
+def test_memory_that_was_not_seen_is_null_and_a_miss() -> None:
+    unseen = row(private_mb=float("nan"), total_mb=float("nan"))
+    (document,) = scale_tables.to_json([unseen])["rows"]
+    assert document["private_mb"] is None and document["total_mb"] is None
+    assert len(scale.misses(unseen)) == 2 and " | - | " in scale_tables.markdown([unseen]).replace(
+        "|", " | ", 1
+    )
 
 
 def test_only_alike_devices_with_a_profile_can_be_scaled(tmp_path: Path) -> None:
@@ -131,7 +158,7 @@ def test_a_bench_of_two_devices_runs_them_and_writes_its_tables(tmp_path: Path) 
         f"""
         from pathlib import Path
         from experiments.bench import scale, scale_tables
-        rows = scale.run(Path({str(tmp_path)!r}), [2], Path({str(tmp_path / "two.yaml")!r}))
+        rows = list(scale.run(Path({str(tmp_path)!r}), [2], Path({str(tmp_path / "two.yaml")!r})))
         written = [path.name for path in scale_tables.write(rows, Path({str(tmp_path)!r}))]
         print(json.dumps([[dataclasses.asdict(row) for row in rows], written]))
         """
