@@ -12,7 +12,7 @@ import math
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -24,13 +24,14 @@ DILATIONS = (1.0, 0.2, 4.0)
 """The first is what the others are compared with."""
 LOSSES = {"clean": "0%", "1% loss": "1%"}
 GATE = 0.05
+Verdict = Literal["holds", "unsure", "does not hold"]
 _Z = 2.58  # 99 % of a normal distribution lies within.
 
 
 @dataclass(frozen=True)
 class Row:
     """One run: `latency_s` emulated seconds from a device's first byte down to its last one up, mean over
-    devices and rounds, and that mean's standard error; `ratio` to the same at a dilation of 1."""
+    devices and rounds; `ratio` to the same at a dilation of 1; and their standard errors."""
 
     case: str
     dilation: float
@@ -38,8 +39,9 @@ class Row:
     latency_s: float
     error_s: float
     ratio: float
+    error: float
     gate: str
-    holds: bool
+    verdict: Verdict
     valid: bool
     run_dir: str
 
@@ -72,18 +74,17 @@ def run(output: Path) -> list[Row]:
 
 
 def judge(measured: tuple[float, float], base: tuple[float, float]) -> dict[str, Any]:
-    """`ratio`, `gate` and `holds` of a mean latency and its standard error against those at dilation 1.
+    """`ratio`, its `error`, `gate` and `verdict` of a mean latency and its standard error against those at 1.
 
-    The gate is 5 %, and wider by what so few transfers cannot tell apart (2.58 standard errors of the ratio).
+    It holds within 5 %. What is farther off, by no more than chance makes of so few transfers (2.58 standard
+    errors of the ratio), is unsure, and holds no more than what is farther still.
     """
     (latency_s, error_s), (base_s, base_error_s) = measured, base
     ratio = latency_s / base_s
-    unsure = 0.0 if measured == base else _Z * ratio * math.hypot(error_s / latency_s, base_error_s / base_s)
-    return {
-        "ratio": ratio,
-        "gate": f"within {GATE + unsure:.1%}",
-        "holds": abs(ratio - 1) <= GATE + unsure,
-    }
+    error = 0.0 if measured == base else ratio * math.hypot(error_s / latency_s, base_error_s / base_s)
+    beyond = abs(ratio - 1) - GATE
+    verdict: Verdict = "holds" if beyond <= 0 else "unsure" if beyond <= _Z * error else "does not hold"
+    return {"ratio": ratio, "error": error, "gate": f"within {GATE:.0%}", "verdict": verdict}
 
 
 def _latency(clients: pd.DataFrame) -> tuple[float, float]:
@@ -97,10 +98,11 @@ def markdown(rows: list[Row]) -> str:
     """A table to read."""
     lines = ["| case | dilation | emulated latency | against 1 | gate | |", "|---|---|---|---|---|---|"]
     for row in rows:
-        verdict = "invalid run" if not row.valid else "holds" if row.holds else "DOES NOT HOLD"
+        verdict = row.verdict if row.valid else "invalid run"
         latency = f"{row.latency_s:.3f} ± {row.error_s:.3f} s"
         lines.append(
-            f"| {row.case} | {row.dilation:g} | {latency} | {row.ratio:.3f} | {row.gate} | {verdict} |"
+            f"| {row.case} | {row.dilation:g} | {latency} | {row.ratio:.3f} ± {row.error:.3f} "
+            f"| {row.gate} | {verdict} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -112,7 +114,7 @@ def to_json(rows: list[Row]) -> dict[str, Any]:
 
 def holds(rows: list[Row]) -> bool:
     """Whether every dilation gave what 1 gives, in runs that are valid."""
-    return all(row.holds and row.valid for row in rows)
+    return all(row.verdict == "holds" and row.valid for row in rows)
 
 
 def write(rows: list[Row], folder: Path) -> list[Path]:
