@@ -58,7 +58,7 @@ def test_links_go_down_and_come_back_with_their_rates() -> None:
 
 SHARED = """
 import threading
-from emulation.agents import Agent
+from emulation.agents import Agents
 from emulation.channel_driver import ChannelDriver
 from emulation.link import Air
 from emulation.mobility import Way
@@ -89,11 +89,15 @@ def carried(network, seconds):
     after, took = network.counters(), time.monotonic() - start
     return [8 * (after[d, "up"].delivered_bytes - before[d, "up"].delivered_bytes) / took for d in devices]
 
-with Network(links, backend="relay") as network, ChannelDriver(channel, network, devices, record, airs=airs):
+with (
+    Network(links, backend="relay") as network,
+    Agents() as agents,
+    ChannelDriver(channel, network, devices, record, airs=airs),
+):
     assert begun.wait(20)
     flows = []
     for device in devices:
-        sender, receiver = (Agent(host, network.pid(host), network.ip(host)) for host in (device, "server"))
+        sender, receiver = (agents.start(host, network.pid(host), network.ip(host)) for host in (device, "server"))
         port = receiver.ask("listen")["port"]
         bps = network.in_force()[device, "up"].rate_bps
         receiver.begin("collect", quiet_s=0.6)
