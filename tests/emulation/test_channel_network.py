@@ -97,7 +97,8 @@ with (
     assert begun.wait(20)
     flows = []
     for device in devices:
-        sender, receiver = (agents.start(host, network.pid(host), network.ip(host)) for host in (device, "server"))
+        ends = [(host, network.pid(host), network.ip(host)) for host in (device, "server")]
+        sender, receiver = (agents.start(*end) for end in ends)
         port = receiver.ask("listen")["port"]
         bps = network.in_force()[device, "up"].rate_bps
         receiver.begin("collect", quiet_s=0.6)
