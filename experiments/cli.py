@@ -12,7 +12,7 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -240,11 +240,7 @@ def bench_dilation(
 
     rows = dilation.run(output)
     dilation.write(rows, output)
-    if as_json:
-        _print_json(dilation.to_json(rows))
-    else:
-        print(dilation.markdown(rows), end="")
-    raise typer.Exit(0 if dilation.holds(rows) else 1)
+    _end_bench(dilation.to_json(rows), dilation.markdown(rows), dilation.holds(rows), as_json)
 
 
 @bench.command("transport")
@@ -283,11 +279,7 @@ def bench_transport(
         overrides=overrides or [],
     )
     transport.write(result, output)
-    if as_json:
-        _print_json(result.to_json())
-    else:
-        print((output / "transport.md").read_text(), end="")
-    raise typer.Exit(0 if result.holds else 1)
+    _end_bench(result.to_json(), (output / "transport.md").read_text(), result.holds, as_json)
 
 
 @bench.command("scale")
@@ -309,11 +301,16 @@ def bench_scale(
     for row in scale.run(output, sizes):
         rows.append(row)
         scale_tables.write(rows, output)
+    _end_bench(scale_tables.to_json(rows), scale_tables.markdown(rows), scale.holds(rows), as_json)
+
+
+def _end_bench(document: dict[str, Any], text: str, holds: bool, as_json: bool) -> NoReturn:
+    """Print a bench's document or its tables, and exit by its verdict."""
     if as_json:
-        _print_json(scale_tables.to_json(rows))
+        _print_json(document)
     else:
-        print(scale_tables.markdown(rows), end="")
-    raise typer.Exit(0 if scale.holds(rows) else 1)
+        print(text, end="")
+    raise typer.Exit(0 if holds else 1)
 
 
 def _sizes(text: str) -> list[int]:

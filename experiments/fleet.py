@@ -12,15 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from client.counters import read_counters
 from client.device import make_slots
+from emulation import host_process
 from emulation.backend import Direction, LinkCounters
 from emulation.launcher import Launcher
-from emulation.sandbox import die_with_parent
 from emulation.topology import Network
 from experiments import model, remote
 from experiments.config import Experiment
@@ -158,19 +157,12 @@ class Fleet:
                 options["availability-period"] = federation.availability_period
         if federation.late == "next_round":
             options["staleness-exponent"] = federation.staleness_exponent
-        command = ["mnexec", "-a", str(self._network.pid("server")), sys.executable, "-m", "server"]
+        command = [sys.executable, "-m", "server"]
         for key, value in options.items():
             command += [f"--{key}", str(value)]
         self._events.write("server_command", command=shlex.join(command))
-        with (self._dir / "logs" / "server.log").open("ab") as log:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=partial(die_with_parent, os.getpid()),
-            )
+        log = self._dir / "logs" / "server.log"
+        return host_process.start(command, pid=self._network.pid("server"), log=log)
 
     def _await_server(self, server: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _SERVER_START_S

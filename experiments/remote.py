@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 import shlex
 import socket
-import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
-from emulation.sandbox import die_with_parent
+from emulation import host_process
 from experiments.config import ConfigError, Experiment
 
 LISTENER = "FEDCELL_REMOTE_LISTENER"
@@ -57,17 +55,8 @@ class Forwarder:
         if LISTENER not in os.environ:
             raise ConfigError("federation.remote_listen: remote devices need a run begun with `fedcell run`")
         descriptor = int(os.environ[LISTENER])
-        command = ["mnexec", "-a", str(self._pid), sys.executable, "-m", "emulation.forwarder"]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, str(descriptor), self._server],
-                pass_fds=[descriptor],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=partial(die_with_parent, os.getpid()),
-            )
+        command = [sys.executable, "-m", "emulation.forwarder", str(descriptor), self._server]
+        self._process = host_process.start(command, pid=self._pid, log=self._log, pass_fds=[descriptor])
         return self
 
     def __exit__(self, *_: object) -> None:

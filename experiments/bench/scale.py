@@ -19,7 +19,7 @@ from typing import Any
 
 from emulation.calibration import estimate_s as calibration_s
 from emulation.dilation import dilate
-from emulation.hypervisor import stolen_s
+from emulation.hypervisor import SPOILING_SHARE, Theft
 from experiments import config, record, timeline
 from experiments.bench import local_round
 from experiments.config import ConfigError, Experiment
@@ -39,8 +39,6 @@ STARTS = ("network", "model", "calibration", "server", "forks", "joins")
 """Parts of `start_s`, one after the other: building the network (the model loads meanwhile), the rest of
 loading it, calibration, starting the server, forking devices, until all have joined and round 1 starts."""
 
-_STOLEN = 0.001
-"""An invalid run while a hypervisor had more of the processors may be its doing: it is repeated once."""
 _START_S, _START_EACH_S = 15.0, 0.35  # For the estimate: a run's start and end, and what a device adds.
 
 
@@ -91,7 +89,7 @@ def run(output: Path, sizes: Sequence[int] = DEVICES, file: Path = CONFIG) -> It
         minutes = sum(left_s[number:]) / 60
         _say(f"{devices} devices at a dilation of {experiment.dilation:g}; about {minutes:.0f} min to go")
         row = _measure(devices, experiment)
-        if not row.valid and row.stolen > _STOLEN:
+        if not row.valid and row.stolen > SPOILING_SHARE:  # Once more, and no more.
             _say(f"INVALID: {row.invalid_reasons[0]} (one of {len(row.invalid_reasons)})")
             _say(f"again, for a hypervisor took {row.stolen:.1%} of the processors")
             row = _measure(devices, experiment, repeated=True)
@@ -130,12 +128,12 @@ def estimate_s(experiment: Experiment) -> float:
 
 
 def _measure(devices: int, experiment: Experiment, *, repeated: bool = False) -> Row:
-    began, stolen_before_s = time.monotonic(), stolen_s()
+    began, theft = time.monotonic(), Theft()
     one = Run(experiment)
     with MemoryWatch(one.dir) as memory:
         result = one.execute()
     wall_s = time.monotonic() - began
-    stolen = (stolen_s() - stolen_before_s) / (wall_s * len(os.sched_getaffinity(0)))
+    stolen = theft.share()
     private = sorted(memory.private_mb.values()) or [math.nan]
     rounds = record.json_rows(result.rounds[["round", "latency_s", "bound_s", "cohort", "clients_finished"]])
     starts = starts_s(timeline.read_events(one.dir / "events"))

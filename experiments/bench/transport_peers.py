@@ -14,12 +14,11 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
+from emulation import host_process
 from emulation.calibration import calibrate
 from emulation.capture import Capture
-from emulation.sandbox import die_with_parent
 from emulation.topology import Network
 from experiments.bench.peers.marks import DEVICE_PID, EVENTS
 from experiments.bench.transport_rows import DEVICE, INTERFACES
@@ -138,16 +137,12 @@ class _Processes:
     def start(self, name: str, host: str, command: Sequence[str], *, lasts: bool = True) -> None:
         """Start a command of the peers' environment in a host; it `lasts` until the rounds are done."""
         program, *arguments = command
-        with (self._folder / "logs" / f"{name}.log").open("ab") as log:
-            self._running[name] = subprocess.Popen(
-                ["mnexec", "-a", str(self._network.pid(host)), str(HOME / "bin" / program), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment(host),
-                start_new_session=True,
-                preexec_fn=partial(die_with_parent, os.getpid()),
-            )
+        self._running[name] = host_process.start(
+            [str(HOME / "bin" / program), *arguments],
+            pid=self._network.pid(host),
+            log=self._folder / "logs" / f"{name}.log",
+            env=self._environment(host),
+        )
         if lasts:
             self._lasting.append(name)
 
