@@ -19,6 +19,7 @@ import numpy as np
 from client.counters import read_counters
 from client.device import Compute
 from client.download import Download
+from client.feedback import Feedback
 from client.presence import presence
 from client.progress import Progress
 from client.trainers import build_trainer
@@ -75,6 +76,7 @@ class Session:
         self._trainer: Trainer | None = None
         self._download: Download | None = None
         self._unsent: Update | None = None
+        self._feedback: Feedback | None = None
 
     def run(self) -> None:
         """Take part until the server says finish. Raises SessionError."""
@@ -224,6 +226,9 @@ class Session:
             overrun_s=max(0.0, -hold_s),
         )
         np.subtract(result.vector, adapter, out=result.vector)
+        if start.error_feedback:
+            self._feedback = self._feedback or Feedback(self.events, number)
+            self._feedback.add_to(result.vector)
         key = pb.UploadKey(client_id=self.client_id, session=self._session, run_id=self._run_id, round=number)
         return Update(
             key, start.uplink_codec, result.vector, steps=result.steps, loss=result.loss, events=self.events
@@ -231,9 +236,11 @@ class Session:
 
     def _send(self, stub: federation_pb2_grpc.FederationStub) -> None:
         """Upload what there is to upload; a cut leaves it for the next connection."""
-        if self._unsent is not None:
-            self._unsent.send(stub, timeout_s=self.reconnect_s)
+        if (update := self._unsent) is not None:
+            taken = update.send(stub, timeout_s=self.reconnect_s)
             self._unsent = None
+            if taken and self._feedback is not None:
+                self._feedback.settle(update.vector, update.encoder, update.round_number)
 
     def _require_ok(self, status: pb.Status, reason: str) -> None:
         if status != pb.STATUS_OK:

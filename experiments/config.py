@@ -65,6 +65,17 @@ class Link(Section):
         return self
 
 
+class Uplink(Link):
+    error_feedback: Literal["auto", "on", "off"] = "auto"
+    """Whether what the codec left out of a device's update goes up with its next one; auto: if the codec
+    wants it. Costs the device memory for one more vector."""
+
+    @field_validator("error_feedback", mode="before")
+    @classmethod
+    def _yaml_knows_on_and_off(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class Federation(Section):
     cohort: Fraction = 1.0
     """How many of all devices a round asks; at least one."""
@@ -117,7 +128,7 @@ class Experiment(Section):
     adapter: Adapter = Adapter()
     training: Training = Training()
     compute: Compute = Compute()
-    uplink: Link = Link()
+    uplink: Uplink = Uplink()
     downlink: Link = Link()
     federation: Federation = Federation()
     network: Network

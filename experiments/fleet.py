@@ -139,6 +139,7 @@ class Fleet:
             "cohort": federation.cohort,
             "selection": federation.selection,
             "uplink-codec": experiment.uplink.codec,
+            "error-feedback": experiment.uplink.error_feedback,
             "downlink-codec": experiment.downlink.codec,
             "seed": experiment.seed,
             "deadline": federation.round_deadline * experiment.dilation,

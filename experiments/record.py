@@ -56,6 +56,8 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
         "loss": client.value("compute_end", "loss"),
         "cpu_s": client.value("compute_end", "cpu_s"),
         "encode_cpu_s": client.value("upload_end", "encode_cpu_s"),
+        "update_norm": client.value("error_feedback", "update_norm"),
+        "residual_norm": client.value("error_feedback", "residual_norm"),
         "overrun_s": client.value("compute_end", "overrun_s"),
         "upload_attempts": client.value("upload_end", "attempts"),
         "upload_status": client.value("upload_end", "status"),

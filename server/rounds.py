@@ -47,6 +47,8 @@ class Plan:
     staleness_exponent: float | None = None
     """Late updates are refused (None), or count in the round that is open when they are complete, with the
     weight of server.late."""
+    error_feedback: bool = False
+    """Whether devices send on what the uplink codec left out of their updates."""
 
 
 class OpenRound:

@@ -119,6 +119,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             payload_bytes=broadcast.payload_bytes,
             payload_id=broadcast.id,
             offset=held.held_bytes if held.held_payload == broadcast.id else 0,
+            error_feedback=self._federation.plan.error_feedback,
         )
         self._events.write(
             "download_start",
