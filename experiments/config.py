@@ -21,6 +21,7 @@ from experiments.config_section import Section
 from experiments.units import Duration, Fraction
 from proto import codecs
 from server import selection
+from server.downlink import parse_exact
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
 
@@ -76,6 +77,26 @@ class Uplink(Link):
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
+class Downlink(Link):
+    delta: bool = False
+    """Whether devices that hold the version before get the difference to it, in `codec`, and only others all
+    of it. Costs the server memory for one more vector."""
+    full_codec: str = "fp32"
+    """In which they get all of it: one that is exact to the bit."""
+
+    @model_validator(mode="after")
+    def _exact_and_needed(self) -> Self:
+        if not self.delta and self.full_codec != "fp32":
+            raise ValueError(
+                "full_codec: goes with delta=true; without it the whole adapter goes down in codec"
+            )
+        try:
+            parse_exact(self.full_codec)
+        except codecs.CodecError as error:
+            raise ValueError(f"full_codec: {error}") from error
+        return self
+
+
 class Federation(Section):
     cohort: Fraction = 1.0
     """How many of all devices a round asks; at least one."""
@@ -129,7 +150,7 @@ class Experiment(Section):
     training: Training = Training()
     compute: Compute = Compute()
     uplink: Uplink = Uplink()
-    downlink: Link = Link()
+    downlink: Downlink = Downlink()
     federation: Federation = Federation()
     network: Network
     emulation: Emulation = Emulation()

@@ -44,6 +44,7 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
     row |= {f"{phase}_s": client.phase_s(phase) for phase in PHASES}
     row["turnaround_s"] = client.between_s("download_start", "upload_received")
     row |= {
+        "downlink_kind": client.value("download_end", "kind") or client.value("download_start", "kind"),
         "payload_down_bytes": payload_down,
         "message_down_bytes": client.value("download_end", "message_bytes"),
         "wire_down_bytes": _counted(_WIRE, client.before, after_download),

@@ -56,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--uplink-codec", default="fp32")
     cli.add_argument("--error-feedback", choices=("auto", "on", "off"), default="auto", help="at the devices")
     cli.add_argument("--downlink-codec", default="fp32")
+    cli.add_argument(
+        "--full-codec",
+        metavar="CODEC",
+        help="send differences down; this codec, an exact one, brings the whole adapter where it is needed",
+    )
     cli.add_argument("--seed", type=int, default=0)
     cli.add_argument("--deadline", type=float, default=3600, help="seconds until a round closes")
     cli.add_argument("--join-timeout", type=float, default=300, help="seconds to wait for all devices")
@@ -91,6 +96,7 @@ async def serve(arguments: argparse.Namespace) -> bool:
             staleness_exponent=arguments.staleness_exponent,
             error_feedback=arguments.error_feedback == "on"
             or (arguments.error_feedback == "auto" and uplink.wants_error_feedback),
+            full_codec=arguments.full_codec,
         ),
         registry=registry,
         cohorts=_cohorts(arguments, registry, events),
