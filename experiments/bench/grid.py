@@ -15,8 +15,9 @@ GridSize = Literal["full", "quick"]
 
 _QUEUE_S = 0.2  # The default of an experiment's links.
 _JITTER = 0.1  # Of the delay.
-_AT_MOST = 24
-"""Links in one network: more would only make idle ones stand beside those under test."""
+_AT_MOST = 56
+"""Links in one network. The frames that all probes may send together bound the time, so that larger networks
+end sooner, up to here."""
 
 _AXES: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]] = {
     # Mbit/s, one-way ms, loss

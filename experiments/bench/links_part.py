@@ -20,8 +20,8 @@ from experiments.bench.loads import Load, Loaded
 
 IN_SECONDS = ("rtt", "delay", "timing")
 """Metrics whose gate is a time; the others' is a share of what was configured."""
-_ATTEMPTS = 4
-"""What a hypervisor may have spoilt is measured so often at most."""
+_ATTEMPTS = 2
+"""What a hypervisor may have spoilt is measured so often at most; --resume goes on from there."""
 
 
 @dataclass(frozen=True)

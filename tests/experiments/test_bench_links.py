@@ -49,7 +49,7 @@ def test_the_full_grid_is_every_combination_once_and_fits_into_networks() -> Non
     assert {spec.rate_bps for spec in cells} == {rate * 1e6 for rate in (1, 2, 5, 10, 20, 50, 100)}
     assert {spec.jitter_s for spec in cells if spec.delay_s == 0.1} == {0, 0.1 * 0.1}
     for part in parts:
-        assert len({link.device for link in part.links}) == len(part.links) <= 24
+        assert len({link.device for link in part.links}) == len(part.links) <= 56
     (sixteen,) = (part for part in parts if part.name == "sixteen")
     assert [link.down.rate_bps for link in sixteen.links] == [20e6] * 16 and sixteen.loads == (TRAINING,)
 
@@ -165,9 +165,9 @@ def test_only_links_that_missed_are_measured_again_and_it_is_told(
     tmp_path: Path, asked_for: list[list[str]]
 ) -> None:
     found = links_part.measure(THREE, IDLE, "relay", 0, tmp_path, resume=False)
-    assert asked_for == [["x0", "x1", "x2"], ["x1", "x2"], ["x1"], ["x1"]]
+    assert asked_for == [["x0", "x1", "x2"], ["x1", "x2"]]
     assert sorted(row["link"] for row in found.rows) == ["x0", "x1", "x2"] and found.spoilt == {"x1"}
-    assert len(found.thrown_away) == 3
+    assert len(found.thrown_away) == 1
     assert found.thrown_away[0].startswith("three, idle: 2 of 3 links, 2.0% of the processors stolen: x1 up:")
     asked_for.clear()
     links_part.measure(THREE, IDLE, "relay", 0, tmp_path, resume=True)
@@ -178,7 +178,7 @@ def test_links_that_only_count_together_are_measured_again_together(
     tmp_path: Path, asked_for: list[list[str]]
 ) -> None:
     links_part.measure(replace(THREE, together=True), IDLE, "relay", 0, tmp_path, resume=False)
-    assert asked_for == [["x0", "x1", "x2"]] * 4
+    assert asked_for == [["x0", "x1", "x2"]] * 2
 
 
 def test_a_miss_that_no_hypervisor_explains_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
