@@ -231,9 +231,11 @@ class Session:
 
     def _send(self, stub: federation_pb2_grpc.FederationStub) -> None:
         """Upload what there is to upload; a cut leaves it for the next connection."""
-        if self._unsent is not None:
+        if self._unsent is not None and self._trainer is not None:
             self._unsent.send(stub, timeout_s=self.reconnect_s)
+            following = self._unsent.round_number + 1
             self._unsent = None
+            self._trainer.anticipate(following)
 
     def _require_ok(self, status: pb.Status, reason: str) -> None:
         if status != pb.STATUS_OK:
