@@ -36,6 +36,8 @@ class Part:
     """What computes beside them, one measurement each."""
     frames_per_s: float = FRAMES_PER_S
     """What all probes at a time may send."""
+    together: bool = False
+    """Only all of the links at once show what is asked: none is measured again by itself."""
 
 
 def parts(size: GridSize) -> list[Part]:
@@ -49,7 +51,9 @@ def parts(size: GridSize) -> list[Part]:
     ]
     sixteen = [_link(number, 20, 0.005, 0, 0) for number in range(16)]
     at_once = 2 * 16 * 1.1 * 20e6 / (8 * FRAME_BYTES)  # All of them flooded, both ways.
-    found.append(Part("sixteen", tuple(sixteen), quick, loads=(TRAINING,), frames_per_s=at_once))
+    found.append(
+        Part("sixteen", tuple(sixteen), quick, loads=(TRAINING,), frames_per_s=at_once, together=True)
+    )
     clean = LinkSpec(100e6, 0.005, queue_bytes=int(100e6 * 0.025 / 8))
     found.append(Part("fast", (AccessLink("fast", clean, clean),), quick=False))
     return found
