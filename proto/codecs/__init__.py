@@ -3,6 +3,7 @@
 `parse("int8")` gives the codec of that name. Nothing here knows of rounds, clients or links.
 """
 
-from proto.codecs.codec import Codec, CodecError, parse
+from proto.codecs.codec import Codec, CodecError
+from proto.codecs.grammar import parse
 
 __all__ = ["Codec", "CodecError", "parse"]

@@ -1,8 +1,7 @@
-"""What a codec is, and the names they go by."""
+"""What a codec is, and the checks that all of them make."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Protocol
 
 import numpy as np
@@ -15,16 +14,20 @@ class CodecError(ValueError):
 
 
 class Codec(Protocol):
-    """Vector of shape (n,) float32 <-> bytes. Stateless."""
+    """Vector of shape (n,) float32 <-> bytes. Stateless: one codec serves many threads."""
 
     name: str
-    bits_per_parameter: float
-    """On the wire, side information included, for large n."""
+    """As `parse` reads it, in its only spelling: codecs are equal if their names are."""
     unbiased: bool
     """Whether the mean of decode(encode(v)) over the generator is v."""
     wants_error_feedback: bool
     fixed_length: bool
     """Whether every vector of one size becomes equally many bytes."""
+
+    @property
+    def bits_per_parameter(self) -> float:
+        """On the wire for large n, side information included; of Gaussian values if it depends on them."""
+        ...
 
     def encoded_bytes(self, size: int) -> int:
         """The most bytes that a vector of `size` values becomes; no payload may be longer."""
@@ -37,26 +40,6 @@ class Codec(Protocol):
     def decode(self, payload: bytes, size: int) -> Vector:
         """Raises CodecError unless the payload is one that encode can have made of `size` values."""
         ...
-
-
-# name -> (module, class); a module is imported when its codec is first named.
-_CODECS = {
-    "fp32": ("proto.codecs.fp32", "Fp32"),
-    "fp16": ("proto.codecs.fp16", "Fp16"),
-    "int8": ("proto.codecs.int8", "Int8"),
-}
-
-
-def parse(text: str) -> Codec:
-    """The codec written `text`. Raises CodecError naming what is wrong with it."""
-    first, *following = [stage.strip() for stage in text.split("|")]
-    if first not in _CODECS:
-        raise CodecError(f"unknown codec '{first}': one of {', '.join(_CODECS)}")
-    if following:
-        raise CodecError(f"codec '{text}': no stage '{following[0]}' that can follow {first}")
-    module, name = _CODECS[first]
-    codec: Codec = getattr(import_module(module), name)()
-    return codec
 
 
 def check_length(codec: Codec, payload: bytes, size: int) -> None:

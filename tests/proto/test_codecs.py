@@ -190,22 +190,6 @@ def test_a_decoded_vector_can_be_changed_in_place(name: str) -> None:
     decoded += 1
 
 
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("fp64", "unknown codec 'fp64': one of fp32, fp16, int8"),
-        ("", "unknown codec '': one of fp32"),
-        ("INT8", "unknown codec 'INT8'"),
-        ("int8|nonsense", "codec 'int8|nonsense': no stage 'nonsense' that can follow int8"),
-    ],
-)
-def test_a_name_nobody_has_is_one_clear_line(text: str, complaint: str) -> None:
-    with pytest.raises(CodecError) as caught:
-        codecs.parse(text)
-    assert complaint in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_codec_goes_by_the_name_it_is_parsed_from(name: str) -> None:
     """The server compares names: what a client writes in its header must be what the round asked for."""
