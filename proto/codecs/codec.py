@@ -54,3 +54,17 @@ def check_finite(codec: Codec, vector: Vector) -> None:
     if not np.isfinite(vector).all():
         index = int(np.argmin(np.isfinite(vector)))
         raise CodecError(f"{codec.name}: value {index} of {vector.size} is {vector[index]}")
+
+
+def whole_argument(codec: str, argument: str, value: object, least: int, most: int) -> int:
+    """Such a number as an argument of a codec's name. Raises CodecError for anything else."""
+    if not isinstance(value, int) or not least <= value <= most:
+        raise CodecError(f"codec {codec}: {argument} must be a whole number, {least} to {most}, not {value}")
+    return value
+
+
+def bits_of_gaussian(codec: Codec) -> float:
+    """bits_per_parameter where lengths vary: of four segments (proto/segments.py) of Gaussian values."""
+    rng = np.random.default_rng(0)
+    lengths = [len(codec.encode(rng.standard_normal(2**15, np.float32), rng)) for _ in range(4)]
+    return 8 * sum(lengths) / 2**17

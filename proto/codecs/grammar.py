@@ -30,7 +30,7 @@ _QUANTISERS = {
     "fp32": "proto.codecs.fp32:Fp32",
     "fp16": "proto.codecs.fp16:Fp16",
     "bf16": "proto.codecs.bf16:Bf16",
-    "int8": "proto.codecs.int8:Int8",
+    "int8": "proto.codecs.absmax:Int8",
     "int4": "proto.codecs.absmax:Int4",
     "int2": "proto.codecs.absmax:Int2",
     "nf4": "proto.codecs.nf4:Nf4",
