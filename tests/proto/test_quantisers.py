@@ -52,6 +52,13 @@ def test_bf16_rounds_ties_to_even() -> None:
     assert round_trip("bf16", ties).tolist() == [1, 1 + 2.0**-6, -1]
 
 
+def test_bf16_refuses_what_would_become_infinite() -> None:
+    largest = np.array([float.fromhex("0x1.fep127")], np.float32)
+    np.testing.assert_array_equal(round_trip("bf16", largest), largest)
+    with pytest.raises(CodecError, match="is beyond"):
+        round_trip("bf16", np.nextafter(largest, np.inf, dtype=np.float32))
+
+
 @pytest.mark.parametrize(
     ("name", "half", "steps"),
     [
