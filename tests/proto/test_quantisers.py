@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto import codecs
@@ -68,6 +68,7 @@ def test_bf16_refuses_what_would_become_infinite() -> None:
     ],
 )
 @given(vector=vectors())
+@settings(max_examples=30)
 def test_a_value_is_off_by_at_most_so_many_steps_of_its_own_block(
     name: str, half: float, steps: float, vector: Vector
 ) -> None:
