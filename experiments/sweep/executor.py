@@ -14,11 +14,14 @@ _START_S = 900.0
 
 @dataclass(frozen=True)
 class Job:
-    """A trial to run in its `folder`; `evaluate_only` names the run in it that has everything but that."""
+    """A trial to run in its `folder`, and the options of its evaluation (None: it has none).
+
+    `evaluate_only` names the run in the folder that has everything but that.
+    """
 
     trial: Trial
     folder: Path
-    evaluate: bool
+    evaluation: tuple[str, ...] | None
     evaluate_only: str | None = None
 
     @property
@@ -34,6 +37,8 @@ class Executor(Protocol):
     name: str
     jobs: int
     """How many at a time."""
+    evaluates_earlier: bool
+    """Whether it can evaluate a run that was made before, where its adapters are still there."""
 
     def describe(self) -> str:
         """That in words, with the reason."""

@@ -15,6 +15,7 @@ class LocalExecutor:
     """As many trials at a time as do not spoil each other's timing, or `jobs` whatever that does."""
 
     name = "local"
+    evaluates_earlier = True
 
     def __init__(self, trials: Sequence[Trial], jobs: int | None = None) -> None:
         self._fit = fitting([trial.experiment for trial in trials], len(os.sched_getaffinity(0)))
@@ -34,7 +35,7 @@ class LocalExecutor:
         process = TrialProcess(
             job.trial.to_yaml(),
             job.folder,
-            evaluate=job.evaluate,
+            evaluation=job.evaluation,
             limit_s=job.limit_s,
             evaluate_only=job.evaluate_only,
         )

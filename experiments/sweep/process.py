@@ -45,7 +45,8 @@ class Ending:
 class TrialProcess:
     """Starts at once, in `folder`, which is empty or holds the run `evaluate_only`. Ask `poll` how it goes.
 
-    `config` is the trial's configuration file's text; relative paths in it start at `cwd`.
+    `config` is the trial's configuration file's text; relative paths in it start at `cwd`. `evaluation` the
+    options of `fedcell evaluate`; None: it is not called.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class TrialProcess:
         config: str,
         folder: Path,
         *,
-        evaluate: bool,
+        evaluation: Sequence[str] | None,
         limit_s: float,
         evaluate_only: str | None = None,
         cwd: Path | None = None,
     ) -> None:
-        self._folder, self._evaluate, self._cwd = folder.resolve(), evaluate, cwd
+        self._folder, self._cwd = folder.resolve(), cwd
+        self._evaluate = None if evaluation is None else ["evaluate", *evaluation]
         self._begin, self._limit_s = time.monotonic(), limit_s
         self._document: dict[str, Any] = {}
         (folder / CONFIG).write_text(config)
@@ -70,11 +72,12 @@ class TrialProcess:
             manifest = json.loads((folder / evaluate_only / "manifest.json").read_text())
             self._document = {key: manifest[key] for key in ("valid", "invalid_reasons")}
             self._document["run_dir"] = str(self._folder / evaluate_only)
-            self._running, command = "evaluate", ["evaluate", self._document["run_dir"]]
+            assert self._evaluate is not None
+            self._running, command = "evaluate", [*self._evaluate, self._document["run_dir"]]
         self._process = self._start(command)
 
     def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
-        self._log_begin = self._log.tell()
+        self._log_begin = (self._folder / LOG).stat().st_size
         with (self._folder / DOCUMENT).open("w") as document:
             # A session of its own: a terminal's Ctrl-C reaches it by `interrupt`, once.
             return subprocess.Popen(
@@ -84,7 +87,7 @@ class TrialProcess:
                 stderr=self._log,
                 cwd=self._cwd,
                 start_new_session=True,
-                preexec_fn=partial(die_with_parent, os.getpid()),
+                preexec_fn=partial(_prepare, os.getpid()),
             )
 
     def poll(self) -> Ending | None:
@@ -100,9 +103,9 @@ class TrialProcess:
             return self._end("failed", f"{self._running}: {self._last_words(status)}")
         if self._running == "run":
             self._document = document
-            if self._evaluate:
+            if self._evaluate is not None:
                 self._running = "evaluate"
-                self._process = self._start(["evaluate", document["run_dir"]])
+                self._process = self._start([*self._evaluate, document["run_dir"]])
                 return None
         if self._document["valid"]:
             return self._end("valid", "")
@@ -145,6 +148,11 @@ class TrialProcess:
         if not lines:
             return f"ended with status {status} and without a word"
         return re.sub(r"^fedcell: ", "", lines[-1])
+
+
+def _prepare(parent: int) -> None:
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # It may be ignored here, and would be there.
 
 
 def _read(text: str) -> dict[str, Any]:

@@ -26,12 +26,13 @@ _ENDED = "ended.json"
 
 @dataclass(frozen=True)
 class Record:
-    """How a trial ended: see Ending; `earlier` the reasons of invalid tries that were thrown away."""
+    """How a trial ended: see Ending; `evaluation` its options, None without one; `earlier` the reasons of
+    invalid tries that were thrown away."""
 
     ending: Ending
     fingerprint: str
     code: str
-    evaluated: bool
+    evaluation: tuple[str, ...] | None
     earlier: tuple[str, ...] = ()
 
 
@@ -60,9 +61,9 @@ class Store:
         folder = self.folder_of(trial)
         try:
             values = json.loads((folder / _ENDED).read_text())
-            record = Record(
-                **values | {"ending": Ending(**values["ending"]), "earlier": (*values["earlier"],)}
-            )
+            evaluation = None if values["evaluation"] is None else (*values["evaluation"],)
+            ending, earlier = Ending(**values["ending"]), (*values["earlier"],)
+            record = Record(ending, values["fingerprint"], values["code"], evaluation, earlier)
             if record.fingerprint != trial.fingerprint or record.code != code_version():
                 return None
             if record.ending.outcome != "failed":
@@ -73,8 +74,16 @@ class Store:
             return None
         return record
 
-    def write(self, trial: Trial, ending: Ending, *, evaluated: bool, earlier: tuple[str, ...]) -> Record:
-        record = Record(ending, trial.fingerprint, code_version(), evaluated, earlier)
+    def write(
+        self,
+        trial: Trial,
+        ending: Ending,
+        *,
+        evaluation: tuple[str, ...] | None,
+        earlier: tuple[str, ...],
+    ) -> Record:
+        """The trial has ended, and this is how."""
+        record = Record(ending, trial.fingerprint, code_version(), evaluation, earlier)
         write_manifest(asdict(record), self.folder_of(trial) / _ENDED)
         return record
 
@@ -85,6 +94,10 @@ class Store:
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
         return folder
+
+    def adapters_of(self, trial: Trial, record: Record) -> bool:
+        """Whether the trial's run can still be evaluated; one of another machine left its adapters there."""
+        return any((self.folder_of(trial) / record.ending.run_dir / "adapters").glob("*.safetensors"))
 
     def forget(self, trial: Trial) -> Path:
         """The trial's folder as it is, but not as one that has ended."""

@@ -54,6 +54,7 @@ def run_trials(
     *,
     executor: Executor | None = None,
     evaluate: bool = False,
+    evaluate_options: Sequence[str] = (),
     resume: bool = True,
     retry_invalid: bool = False,
     repeats: int = 0,
@@ -64,8 +65,9 @@ def run_trials(
 
     A trial is done when it ended, valid or not, with the same configuration and the same code;
     `retry_invalid` runs the invalid ones again, without `resume` everything. `evaluate` adds held-out losses
-    (`fedcell evaluate`). One that ends invalid is run again up to `repeats` times, as a busy machine may be
-    to blame, and the reasons are kept. `about` goes into sweep.json. Tables are written after each trial.
+    (`fedcell evaluate` with `evaluate_options`; what it writes is in the run directories). One that ends
+    invalid is run again up to `repeats` times, as a busy machine may be to blame, and the reasons are kept.
+    `about` goes into sweep.json. Tables are written after each trial.
 
     Must not run inside a sandbox, for each trial makes its own. Raises ConfigError, before anything runs,
     for trials that cannot be; KeyboardInterrupt when asked to stop, tables written and nothing left running.
@@ -79,7 +81,8 @@ def run_trials(
         _check_evaluation(trials)
     store = Store(output)
     with store.locked():
-        work = _Work(trials, store, executor or LocalExecutor(trials), evaluate, repeats, about or {}, say)
+        evaluation = tuple(evaluate_options) if evaluate else None
+        work = _Work(trials, store, executor or LocalExecutor(trials), evaluation, repeats, about or {}, say)
         work.plan(resume=resume, retry_invalid=retry_invalid)
         work.run()
         return work.conclude()
@@ -99,13 +102,13 @@ class _Work:
         trials: list[Trial],
         store: Store,
         executor: Executor,
-        evaluate: bool,
+        evaluation: tuple[str, ...] | None,
         repeats: int,
         about: dict[str, Any],
         say: Callable[[str], None],
     ) -> None:
         self._trials, self._store, self._executor = trials, store, executor
-        self._evaluate, self._repeats, self._about, self._say = evaluate, repeats, about, say
+        self._evaluation, self._repeats, self._about, self._say = evaluation, repeats, about, say
         self._rows: dict[str, Rows] = {}
         self._waiting: deque[Job] = deque()
         self._earlier: dict[str, tuple[str, ...]] = {}
@@ -117,14 +120,16 @@ class _Work:
         """What is done stays; the rest waits, in a clean folder each."""
         for trial in self._trials:
             record = self._store.read(trial) if resume else None
-            outcome = record.ending.outcome if record else "failed"
-            if outcome == "failed" or (outcome == "invalid" and retry_invalid):
-                self._waiting.append(Job(trial, self._store.clear(trial), self._evaluate))
-            elif record and self._evaluate and not record.evaluated:
-                folder = self._store.forget(trial)
-                self._waiting.append(Job(trial, folder, True, evaluate_only=record.ending.run_dir))
-            elif record:
+            again = ("failed", "invalid") if retry_invalid else ("failed",)
+            if record is None or record.ending.outcome in again:
+                self._waiting.append(Job(trial, self._store.clear(trial), self._evaluation))
+            elif self._evaluation in (None, record.evaluation):
                 self._rows[trial.id] = rows_of(trial, record, self._store)
+            elif self._executor.evaluates_earlier and self._store.adapters_of(trial, record):
+                folder = self._store.forget(trial)
+                self._waiting.append(Job(trial, folder, self._evaluation, record.ending.run_dir))
+            else:
+                self._waiting.append(Job(trial, self._store.clear(trial), self._evaluation))
         done = f", {len(self._rows)} of them done already" if self._rows else ""
         self._say(f"{len(self._trials)} trials{done}; {self._executor.describe()}")
 
@@ -155,9 +160,9 @@ class _Work:
         if ending.outcome == "invalid" and len(earlier) < self._repeats:
             self._earlier[trial.id] = (*earlier, ending.reason)
             self._say(f"again: {trial}: INVALID: {ending.reason}")
-            self._waiting.appendleft(Job(trial, self._store.clear(trial), self._evaluate))
+            self._waiting.appendleft(Job(trial, self._store.clear(trial), self._evaluation))
             return
-        record = self._store.write(trial, ending, evaluated=self._evaluate, earlier=earlier)
+        record = self._store.write(trial, ending, evaluation=self._evaluation, earlier=earlier)
         self._rows[trial.id] = rows_of(trial, record, self._store)
         self._write()
         left = len(self._trials) - len(self._rows)
@@ -188,7 +193,7 @@ class _Work:
             "ended": None if len(self._rows) < len(self._trials) else time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "executor": self._executor.name,
             "at_a_time": self._executor.describe(),
-            "evaluated": self._evaluate,
+            "evaluated": self._evaluation is not None,
             "code": code_version(),
             "machine": {
                 "node": platform.node(),
