@@ -101,7 +101,6 @@ def _executor(name: str, ray_address: str, wanted: list[Trial], jobs: int | None
 
 def _document(result: Sweep) -> dict[str, Any]:
     """The `sweep` document of the command line."""
-    labels = [key for key in result.results.columns if key in ("trial", "outcome", "reason")]
     return {
         "sweep_dir": str(result.folder),
         "results_csv": str(result.folder / "results.csv"),
@@ -111,7 +110,7 @@ def _document(result: Sweep) -> dict[str, Any]:
         "failed": int((result.results["outcome"] == "failed").sum()),
         "invalid": int((result.results["outcome"] == "invalid").sum()),
         "valid": result.valid,
-        "not_valid": result.failed[labels].to_dict("records"),
+        "not_valid": result.failed[["trial", "outcome", "reason"]].to_dict("records"),
     }
 
 

@@ -78,7 +78,11 @@ class RayExecutor:
         if not self._nodes:
             raise ConfigError(f"--ray-address: the cluster at {address} has no node with a processor")
         fits = sum(node.slots for node in self._nodes)
-        self.jobs = min(jobs or fits, fits)
+        if jobs is not None and jobs > fits:
+            raise ConfigError(
+                f"--jobs {jobs}: its nodes bear {fits} at a time; let more nodes join the cluster"
+            )
+        self.jobs = jobs or fits
         self._task = ray.remote(run_on_node)
 
     def _alive(self) -> list[_Node]:

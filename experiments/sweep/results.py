@@ -25,11 +25,12 @@ _BEFORE = ["outcome", "valid", "reason"]
 _NUMBERS = ["rounds_ended", "latency_mean_s", "latency_median_s", "bound_mean_s", "emulated_s"]
 _AFTER = ["first_loss", "final_loss", "wall_s", "tries", "node", "run_dir"]
 COLUMNS = ["trial", *_BEFORE, *_NUMBERS, *LEVELS, *_AFTER]
-"""Of results.csv, the varied keys aside (they follow `trial`): emulated_s from the first round's start to the
-last's end, first_loss and final_loss held out, before and after training, tries how often it was run."""
+"""Of results.csv, beside the varied keys, which follow `trial`. emulated_s: from the first round's start to
+the last's end; first_loss, final_loss: held out, before and after training; tries: how often it was run."""
 
 ROUND_COLUMNS = ["trial", "outcome", "valid", "round", "start_s", "latency_s", "bound_s"]
 ROUND_COLUMNS += ["cohort", "clients_finished", *LEVELS, "retransmitted_segments", "loss"]
+"""Of rounds.csv, and after them whatever else the runs' own rounds.csv have."""
 
 
 Rows = tuple[dict[str, Any], list[dict[str, Any]]]
@@ -60,9 +61,12 @@ def tables(trials: Sequence[Trial], rows: Mapping[str, Rows]) -> Tables:
         row, by_round = rows.get(trial.id) or (_not_run(trial), [])
         results.append(row)
         rounds += by_round
+    more = [column for row in rounds for column in row]
     return Tables(
         pd.DataFrame(results, columns=[COLUMNS[0], *labels, *COLUMNS[1:]]),
-        pd.DataFrame(rounds, columns=[ROUND_COLUMNS[0], *labels, *ROUND_COLUMNS[1:]]),
+        pd.DataFrame(
+            rounds, columns=[*dict.fromkeys([ROUND_COLUMNS[0], *labels, *ROUND_COLUMNS[1:], *more])]
+        ),
     )
 
 
@@ -95,11 +99,8 @@ def rows_of(trial: Trial, record: Record, store: Store) -> Rows:
         row |= {level: int(rounds[level].sum()) for level in LEVELS}
     if losses:
         row |= {"first_loss": losses[min(losses)], "final_loss": losses[max(losses)]}
-    columns = [column for column in ROUND_COLUMNS if column in rounds]
-    return row, [
-        head | {column: values[column] for column in columns} | {"loss": losses.get(values["round"])}
-        for values in rounds.to_dict("records")
-    ]
+    by_round = [values | {"loss": losses.get(values["round"])} for values in rounds.to_dict("records")]
+    return row, [head | {str(column): value for column, value in values.items()} for values in by_round]
 
 
 def _losses(run_dir: Path) -> dict[int, float]:

@@ -18,6 +18,8 @@ from experiments.sweep.grid import Point
 
 Label = str | int | float
 _ID_DIGITS = 12
+FILE_KEYS = {"trace", "jitter_distribution", "topology", "availability", "file", "data", "model"}
+"""Keys, at any depth, whose values may name a file or a folder that a run reads."""
 
 
 @dataclass(frozen=True)
@@ -112,31 +114,25 @@ def _inputs(experiment: Experiment) -> str:
 def _fingerprint(experiment: Experiment) -> str:
     values = json.loads(experiment.model_dump_json(exclude={"output", "name"}))
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for text in sorted(set(_strings(values))):
-        for path in _named(text):
-            digest.update(f"\0{path}\0".encode())
-            digest.update(_contents(path))
+    for path in sorted(set(_files(values))):
+        digest.update(f"\0{path}\0".encode())
+        digest.update(_contents(path))
     return digest.hexdigest()
 
 
-def _strings(values: object) -> Iterator[str]:
-    """Every string in a JSON document."""
-    if isinstance(values, str):
-        yield values
-    elif isinstance(values, dict):
-        for value in values.values():
-            yield from _strings(value)
-    elif isinstance(values, list):
+def _files(values: object) -> Iterator[Path]:
+    """The files and folders that a configuration names, where they are there."""
+    if isinstance(values, list):
         for value in values:
-            yield from _strings(value)
-
-
-def _named(text: str) -> Iterator[Path]:
-    """The file or folder a value names, if it does: a trace, a checkpoint, `path/to/file.py:name`."""
-    for path in (Path(text), Path(re.sub(r"(?<=\.py):.*$", "", text))):
-        if ("/" in text or "." in text) and path.exists():
-            yield path
-            return
+            yield from _files(value)
+    elif isinstance(values, dict):
+        for key, value in values.items():
+            if key in FILE_KEYS and isinstance(value, str):
+                path = Path(re.sub(r"(?<=\.py):.*$", "", value))
+                if path.exists():
+                    yield path
+            else:
+                yield from _files(value)
 
 
 def _contents(path: Path) -> bytes:

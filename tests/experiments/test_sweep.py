@@ -8,19 +8,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from experiments import cli
-from experiments.config import ConfigError
+from experiments.config import ConfigError, Experiment
 from experiments.figures import sweep as figure
 from experiments.sweep import Trial, code_version, fit, grid, parse, run_trials, store, trial, trials
 from experiments.sweep.executor import Job
 from experiments.sweep.process import Ending
 from experiments.sweep.ray_cluster import pack, unpack
 from experiments.sweep.results import LEVELS
+from experiments.sweep.trial import FILE_KEYS
 from tests.conftest import CONFIGS, fedcell
 
 SMOKE, CELL, SCALE = (CONFIGS / f"{name}.yaml" for name in ("smoke", "cell", "scale"))
@@ -107,12 +111,14 @@ def test_results_are_tidy(tmp_path: Path) -> None:
     assert (tmp_path / row["run_dir"] / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("file", ["ended.json", "smoke-1/manifest.json"])
-def test_what_is_half_done_is_run_anew_in_a_clean_folder(tmp_path: Path, file: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "text"), [("ended.json", '{"ending'), ("ended.json", "{}"), ("smoke-1/manifest.json", "{}")]
+)
+def test_what_is_half_done_is_run_anew_in_a_clean_folder(tmp_path: Path, file: str, text: str) -> None:
     (one,) = wanted("rounds=1")
     ran([one], tmp_path)
     folder = tmp_path / "trials" / one.id
-    (folder / file).write_text('{"ended"')
+    (folder / file).write_text(text)
     (folder / "left over").touch()
     assert len(ran([one], tmp_path)) == 1
     assert not (folder / "left over").exists()
@@ -178,12 +184,34 @@ def test_two_sweeps_do_not_write_to_one_folder(tmp_path: Path) -> None:
 def test_a_file_that_a_configuration_names_is_part_of_what_is_measured(tmp_path: Path) -> None:
     trace = tmp_path / "up.trace"
     trace.write_text("1\n2\n3\n")
-    changes = ["network.devices=[{count: 2}]", "network.profile=lte", f"network.devices.0.up.trace={trace}"]
-    changes[2], changes[0] = "rounds=1", f"network.devices=[{{up: {{trace: {trace}}}}}, {{}}]"
+    changes = ["network.profile=lte", f"network.devices=[{{up: {{trace: {trace}}}}}, {{}}]"]
     before = trial(SMOKE, changes, {}).fingerprint
     assert trial(SMOKE, [*changes, "name=other", "output=elsewhere"], {}).fingerprint == before
     trace.write_text("1\n2\n4\n")
     assert trial(SMOKE, changes, {}).fingerprint != before
+
+
+def test_every_key_that_names_a_file_is_known() -> None:
+    """A path that the configuration learns must not be forgotten where trials are compared."""
+    found = {name for one in sections(Experiment) for name, field in one.model_fields.items() if paths(field)}
+    assert {"trace", "availability", "file"} <= found <= {*FILE_KEYS, "output"}
+
+
+def sections(model: type[BaseModel]) -> set[type[BaseModel]]:
+    """A model and all that it is made of."""
+    inner = {kind for field in model.model_fields.values() for kind in kinds(field.annotation)}
+    return {model}.union(*(sections(kind) for kind in inner if issubclass(kind, BaseModel)))
+
+
+def kinds(annotation: object) -> set[type]:
+    """The classes in an annotation, such as list[Device] | None."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return {annotation}
+    return set().union(*map(kinds, get_args(annotation)))
+
+
+def paths(field: FieldInfo) -> bool:
+    return Path in kinds(field.annotation)
 
 
 @pytest.mark.parametrize(
