@@ -87,23 +87,28 @@ class Store:
         write_manifest(asdict(record), self.folder_of(trial) / _ENDED)
         return record
 
-    def clear(self, trial: Trial) -> Path:
-        """The trial's folder, empty."""
+    def is_of_other_code(self, trial: Trial) -> bool:
+        """Whether it ended once, but by code that is no longer this."""
+        try:
+            code = json.loads((self.folder_of(trial) / _ENDED).read_text())["code"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return bool(code != code_version())
+
+    def clear(self, trial: Trial) -> None:
+        """Make the trial's folder anew, empty."""
         folder = self.folder_of(trial)
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-        return folder
 
     def adapters_of(self, trial: Trial, record: Record) -> bool:
         """Whether the trial's run can still be evaluated; one of another machine left its adapters there."""
         return any((self.folder_of(trial) / record.ending.run_dir / "adapters").glob("*.safetensors"))
 
-    def forget(self, trial: Trial) -> Path:
-        """The trial's folder as it is, but not as one that has ended."""
-        folder = self.folder_of(trial)
-        (folder / _ENDED).unlink()
-        return folder
+    def forget(self, trial: Trial) -> None:
+        """Leave the trial's folder as it is, but not as one that has ended."""
+        (self.folder_of(trial) / _ENDED).unlink()
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         write_manifest(manifest, self.folder / "sweep.json")

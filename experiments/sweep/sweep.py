@@ -117,20 +117,22 @@ class _Work:
         self._begin = time.monotonic()
 
     def plan(self, *, resume: bool, retry_invalid: bool) -> None:
-        """What is done stays; the rest waits, in a clean folder each."""
+        """What is done stays; the rest waits."""
+        again = ("failed", "invalid") if retry_invalid else ("failed",)
         for trial in self._trials:
             record = self._store.read(trial) if resume else None
-            again = ("failed", "invalid") if retry_invalid else ("failed",)
-            if record is None or record.ending.outcome in again:
-                self._waiting.append(Job(trial, self._store.clear(trial), self._evaluation))
-            elif self._evaluation in (None, record.evaluation):
+            whole = record is None or record.ending.outcome in again
+            if record and not whole and self._evaluation in (None, record.evaluation):
                 self._rows[trial.id] = rows_of(trial, record, self._store)
-            elif self._executor.evaluates_earlier and self._store.adapters_of(trial, record):
-                folder = self._store.forget(trial)
-                self._waiting.append(Job(trial, folder, self._evaluation, record.ending.run_dir))
-            else:
-                self._waiting.append(Job(trial, self._store.clear(trial), self._evaluation))
+                continue
+            evaluate_only = None
+            if record and not whole and self._executor.evaluates_earlier:
+                evaluate_only = record.ending.run_dir if self._store.adapters_of(trial, record) else None
+            folder = self._store.folder_of(trial)
+            self._waiting.append(Job(trial, folder, self._evaluation, evaluate_only))
         done = f", {len(self._rows)} of them done already" if self._rows else ""
+        if stale := sum(map(self._store.is_of_other_code, self._trials)):
+            done += f", {stale} run again for they are of other code"
         self._say(f"{len(self._trials)} trials{done}; {self._executor.describe()}")
 
     def run(self) -> None:
@@ -140,7 +142,7 @@ class _Work:
         try:
             while self._waiting or running:
                 while self._waiting and self._executor.room():
-                    self._executor.start(self._waiting.popleft())
+                    self._start(self._waiting.popleft())
                     running += 1
                 ended = self._executor.ended()
                 for job, ending in ended:
@@ -154,13 +156,21 @@ class _Work:
             self._executor.stop()
             self._write()
 
+    def _start(self, job: Job) -> None:
+        """In a clean folder, but for what is to be evaluated."""
+        if job.evaluate_only is None:
+            self._store.clear(job.trial)
+        else:
+            self._store.forget(job.trial)
+        self._executor.start(job)
+
     def _take(self, job: Job, ending: Ending) -> None:
         trial, earlier = job.trial, self._earlier.get(job.trial.id, ())
         self._walls_s.append(ending.wall_s)
         if ending.outcome == "invalid" and len(earlier) < self._repeats:
             self._earlier[trial.id] = (*earlier, ending.reason)
             self._say(f"again: {trial}: INVALID: {ending.reason}")
-            self._waiting.appendleft(Job(trial, self._store.clear(trial), self._evaluation))
+            self._waiting.appendleft(Job(trial, job.folder, self._evaluation))
             return
         record = self._store.write(trial, ending, evaluation=self._evaluation, earlier=earlier)
         self._rows[trial.id] = rows_of(trial, record, self._store)

@@ -127,7 +127,9 @@ def test_what_is_half_done_is_run_anew_in_a_clean_folder(tmp_path: Path, file: s
 def test_other_code_makes_a_trial_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran(wanted("rounds=1"), tmp_path)
     monkeypatch.setattr(store, "code_version", lambda: "0" * 16)
-    assert len(ran(wanted("rounds=1"), tmp_path)) == 1
+    lines = list[str]()
+    assert run_trials(wanted("rounds=1"), tmp_path, executor=Told(), say=lines.append).ran == 1
+    assert "1 run again for they are of other code" in lines[0]
     assert len(code_version.code_version()) == 16
 
 
