@@ -15,12 +15,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from client.sd15 import sd15_lora_layout
 from emulation.link import AccessLink
 from experiments.config_network import Device, Network
 from experiments.config_section import Section
 from experiments.units import Duration, Fraction
 from proto import codecs
 from server import selection
+from server.downlink import parse_exact
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
 
@@ -30,8 +32,10 @@ class ConfigError(ValueError):
 
 
 class Adapter(Section):
+    kind: Literal["lora", "full"] = "lora"
+    """`lora`, or `full`: the whole UNet is trained and sent, and what else stands here is of no effect."""
     rank: int = Field(4, ge=1, le=1024)
-    target_modules: list[str] = Field(["to_q", "to_k", "to_v", "to_out.0"])
+    target_modules: list[str] = Field(["to_q", "to_k", "to_v", "to_out.0"], min_length=1)
 
 
 class Training(Section):
@@ -46,6 +50,8 @@ class Training(Section):
     min_snr_gamma: float | None = Field(None, gt=0)
     """Weights the loss by min(SNR, gamma) (arXiv 2303.09556), so that the noisiest steps, which decide what
     is drawn rather than how, count little; None: every step counts alike."""
+    proximal_mu: float = Field(0.0, ge=0)
+    """FedProx (arXiv 1812.06127): mu/2 |w - w_global|^2 is added to every device's objective."""
 
 
 class Compute(Section):
@@ -62,6 +68,37 @@ class Link(Section):
     @model_validator(mode="after")
     def _codec_exists(self) -> Self:
         codecs.parse(self.codec)
+        return self
+
+
+class Uplink(Link):
+    error_feedback: Literal["auto", "on", "off"] = "auto"
+    """Whether what the codec left out of a device's update goes up with its next one; auto: if the codec
+    wants it. Costs the device memory for one more vector."""
+
+    @field_validator("error_feedback", mode="before")
+    @classmethod
+    def _yaml_knows_on_and_off(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+class Downlink(Link):
+    delta: bool = False
+    """Whether devices that hold the version before get the difference to it, in `codec`, and only others all
+    of it. Costs the server memory for one more vector."""
+    full_codec: str = "fp32"
+    """In which they get all of it: one that is exact to the bit."""
+
+    @model_validator(mode="after")
+    def _exact_and_needed(self) -> Self:
+        if not self.delta and self.full_codec != "fp32":
+            raise ValueError(
+                "full_codec: goes with delta=true; without it the whole adapter goes down in codec"
+            )
+        try:
+            parse_exact(self.full_codec)
+        except codecs.CodecError as error:
+            raise ValueError(f"full_codec: {error}") from error
         return self
 
 
@@ -117,8 +154,8 @@ class Experiment(Section):
     adapter: Adapter = Adapter()
     training: Training = Training()
     compute: Compute = Compute()
-    uplink: Link = Link()
-    downlink: Link = Link()
+    uplink: Uplink = Uplink()
+    downlink: Downlink = Downlink()
     federation: Federation = Federation()
     network: Network
     emulation: Emulation = Emulation()
@@ -142,8 +179,15 @@ class Experiment(Section):
                 "model: model=sd15 (a layout without weights) and training.trainer=synthetic go together; "
                 "training needs model=bundled or a checkpoint folder"
             )
-        if self.model == "sd15" and self.adapter.target_modules != Adapter().target_modules:
-            raise ValueError("adapter.target_modules: model=sd15 knows the default target modules only")
+        if self.model == "sd15":
+            try:
+                sd15_lora_layout(self.adapter.rank, self.adapter.target_modules)
+            except ValueError as error:
+                raise ValueError(f"adapter.target_modules: {error}") from error
+        if self.adapter.kind == "full" and any(device.rank for device in self.network.devices):
+            raise ValueError(
+                "network.devices[].rank: adapter.kind=full trains the whole UNet, which has no rank"
+            )
         remote = any(device.remote for device in self.network.devices)
         if remote != (self.federation.remote_listen is not None):
             raise ValueError(
@@ -186,6 +230,10 @@ class Experiment(Section):
     def links(self) -> list[AccessLink]:
         """Each emulated device's way to the server and back, over however many links, as if it were one."""
         return [self.network.graph.access(name) for name, _ in self.network.emulated_devices]
+
+    def ranks(self) -> list[int]:
+        """Every device's LoRA rank, dev0's first."""
+        return [device.rank or self.adapter.rank for _, device in self.expanded_devices()]
 
     def seconds_per_step(self, device: Device) -> float | None:
         """The compute profile that holds for a device; None: measured."""

@@ -23,6 +23,7 @@ class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STATUS_ALREADY_HELD: _ClassVar[Status]
     STATUS_LATE: _ClassVar[Status]
     STATUS_NO_SPACE: _ClassVar[Status]
+    STATUS_WRONG_VERSION: _ClassVar[Status]
 STATUS_UNSPECIFIED: Status
 STATUS_OK: Status
 STATUS_UNKNOWN_CLIENT: Status
@@ -38,6 +39,7 @@ STATUS_WRONG_CODEC: Status
 STATUS_ALREADY_HELD: Status
 STATUS_LATE: Status
 STATUS_NO_SPACE: Status
+STATUS_WRONG_VERSION: Status
 
 class JoinRequest(_message.Message):
     __slots__ = ("client_id", "session")
@@ -110,20 +112,26 @@ class Instruction(_message.Message):
     def __init__(self, round_start: _Optional[_Union[RoundStart, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ...) -> None: ...
 
 class RoundStart(_message.Message):
-    __slots__ = ("round", "downlink_codec", "uplink_codec", "payload_bytes", "payload_id", "offset")
+    __slots__ = ("round", "downlink_codec", "uplink_codec", "payload_bytes", "payload_id", "offset", "error_feedback", "base_round", "keep")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DOWNLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
     UPLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_BYTES_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_ID_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FEEDBACK_FIELD_NUMBER: _ClassVar[int]
+    BASE_ROUND_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
     round: int
     downlink_codec: str
     uplink_codec: str
     payload_bytes: int
     payload_id: bytes
     offset: int
-    def __init__(self, round: _Optional[int] = ..., downlink_codec: _Optional[str] = ..., uplink_codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., payload_id: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
+    error_feedback: bool
+    base_round: int
+    keep: bool
+    def __init__(self, round: _Optional[int] = ..., downlink_codec: _Optional[str] = ..., uplink_codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., payload_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., base_round: _Optional[int] = ..., keep: _Optional[bool] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("offset", "crc32", "data")
@@ -154,7 +162,7 @@ class UploadKey(_message.Message):
     def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
 
 class UploadHeader(_message.Message):
-    __slots__ = ("key", "attempt", "codec", "payload_bytes", "offset", "steps", "loss")
+    __slots__ = ("key", "attempt", "codec", "payload_bytes", "offset", "steps", "loss", "adapter_crc32")
     KEY_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -162,6 +170,7 @@ class UploadHeader(_message.Message):
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_CRC32_FIELD_NUMBER: _ClassVar[int]
     key: UploadKey
     attempt: int
     codec: str
@@ -169,7 +178,8 @@ class UploadHeader(_message.Message):
     offset: int
     steps: int
     loss: float
-    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., attempt: _Optional[int] = ..., codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...
+    adapter_crc32: int
+    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., attempt: _Optional[int] = ..., codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., loss: _Optional[float] = ..., adapter_crc32: _Optional[int] = ...) -> None: ...
 
 class UploadPart(_message.Message):
     __slots__ = ("header", "chunk")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import config
+from experiments import config, model
 from experiments.config import ConfigError, Experiment
 from experiments.preflight import check_inputs
 from tests.conftest import CONFIGS
@@ -39,6 +39,11 @@ def test_overrides_win_and_reach_into_lists() -> None:
     assert experiment.uplink.codec == "int8"
 
 
+def test_error_feedback_is_on_and_off_though_yaml_takes_those_for_truths() -> None:
+    for word in ("auto", "on", "off"):
+        assert config.load(CELL, [f"uplink.error_feedback={word}"]).uplink.error_feedback == word
+
+
 def test_count_makes_devices_alike() -> None:
     experiment = config.load(CELL, ["network.devices.0.count=3"])
     assert [link.device for link in experiment.links()] == [f"dev{n}" for n in range(6)]
@@ -60,6 +65,10 @@ def test_count_makes_devices_alike() -> None:
         ("rounds=many", "rounds: "),
         ("seed=-1", "seed: "),
         ("uplink.codec=int9", "uplink: unknown codec 'int9': one of fp32, fp16, int8"),
+        ("uplink.error_feedback=maybe", "uplink.error_feedback: Input should be 'auto', 'on' or 'off'"),
+        ("downlink.error_feedback=on", "downlink.error_feedback: unknown key"),
+        ("downlink.full_codec=int8", "downlink: full_codec: goes with delta=true"),
+        ("downlink={delta: true, full_codec: int8}", "downlink: full_codec: 'int8' does not keep every bit"),
         (
             "federation.selection=best",
             "^[^ ]*: federation.selection: unknown selection 'best': random, round_robin",
@@ -72,6 +81,9 @@ def test_count_makes_devices_alike() -> None:
         ("federation.late=forgive", "federation.late: "),
         ("emulation.backend=magic", "emulation.backend: "),
         ("model=sd15", "training.trainer=synthetic go together"),
+        ("adapter.kind=half", "adapter.kind"),
+        ("adapter.target_modules=[]", "adapter.target_modules"),
+        ("training.proximal_mu=-1", "training.proximal_mu"),
         ("name=../escape", "name: "),
         ("rounds", "write overrides as key=value"),
         ("rounds=[", "not YAML"),
@@ -100,6 +112,22 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, content: str | None, sa
     with pytest.raises(ConfigError, match=says) as caught:
         config.load(file)
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_adapted_is_told_to_the_devices() -> None:
+    smoke = CONFIGS / "smoke.yaml"
+    assert model.task(config.load(smoke, ["adapter.rank=7"]))["rank"] == 7
+    assert model.task(config.load(smoke, ["adapter.kind=full"]))["rank"] == "full"
+    assert model.task(config.load(smoke, ["adapter.target_modules=[ff.net.2]"]))["target_modules"] == [
+        "ff.net.2"
+    ]
+    with pytest.raises(ConfigError, match=r"adapter.target_modules: .* no module to_nowhere"):
+        config.load(smoke, ["adapter.target_modules=[to_q, to_nowhere]"])
+    assert model.task(config.load(CELL, ["training.proximal_mu=0.1"]))["proximal_mu"] == 0.1
+    mixed = ["adapter.rank=16", "network.devices.1.rank=4", "network.devices.1.count=2"]
+    assert model.task(config.load(CELL, mixed))["rank"] == [16, 4, 4, 16, 16]
+    with pytest.raises(ConfigError, match=r"network.devices\[\].rank: adapter.kind=full trains the whole"):
+        config.load(CELL, [*mixed, "adapter.kind=full"])
 
 
 def test_power_of_choice_needs_losses() -> None:
