@@ -1,0 +1,155 @@
+"""The encoder's half of `ecq` before anything is written: classes, step, points, and what became of each value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proto.adapter import Vector
+from proto.codecs import ecq_step, trellis
+from proto.codecs.dither import Dither
+from proto.codecs.magnitudes import Symbols
+from proto.codecs.trellis import FIXED_BITS, FIXED_HALF, FIXED_ONE, Bits, Fixed
+
+Rows = NDArray[np.intp] | slice
+_ALL = slice(None)
+
+CLASSES = 4
+_LANES, _STEPS = 256, 128
+_FAR_STEPS = 250.0
+"""A value beyond is not quantised but sent as it is; the magnitudes stay below magnitudes.LARGEST."""
+_FAR_BITS = 64
+_SAMPLE_VALUES = 4096
+SIDE_SHARE = 0.05
+"""Of the bits, at most so much is taken from the values for what is sent beside them: short vectors are longer."""
+_TABLE_BITS = 8 * 16
+_SMALLEST_STEP_EXPONENT = -126
+"""Of normal float32 numbers."""
+
+
+class Shape(NamedTuple):
+    """The matrix that a vector is laid out in, row by row; the last row may not be full."""
+
+    steps: int
+    lanes: int
+
+    @classmethod
+    def of(cls, size: int) -> Shape:
+        """128 rows of up to 256 values, more rows for vectors of more than 2^15."""
+        lanes = max(1, min(_LANES, -(-size // _STEPS)))
+        return cls(-(-size // lanes), lanes)
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What a vector became with one step. Arrays are (steps, lanes), the unfilled end of the last row included."""
+
+    step: np.float32
+    """In units of the vector's own."""
+    classes: Bits
+    """Of each row, (steps,)."""
+    groups: Bits
+    """class * phases + phase: values with the same distribution."""
+    magnitudes: Symbols
+    errors: Fixed
+    """Value minus point, counted away from zero."""
+    far: NDArray[np.intp]
+    """Places in the vector of values that are sent as they are."""
+
+
+class Source:
+    """A vector of shape (n,), its greatest magnitude `peak` > 0, about to be quantised."""
+
+    def __init__(self, vector: Vector, peak: float, dither: Dither | None, phase_bits: int) -> None:
+        self._size = vector.size
+        self._dither, self._phase_bits = dither, phase_bits
+        shape = Shape.of(vector.size)
+        # Scaled by a power of two to at most 1, so that squares neither overflow nor vanish.
+        self._exponent = max(int(np.frexp(peak)[1]), -120)
+        self._values = np.zeros(shape, np.float32)
+        np.multiply(vector, np.float32(2.0**-self._exponent), out=self._values.reshape(-1)[: vector.size])
+        self._peak = peak * 2.0**-self._exponent
+        self._powers = np.einsum("tl,tl->t", self._values, self._values).astype(np.float64) / shape.lanes
+        self._classes = np.zeros(shape.steps, np.uint8)
+
+    def step(self, bits: float, side_bytes: Callable[[int], float]) -> float:
+        """The step for `bits` a value, in units of 2^exponent; sorts the rows into classes on the way.
+
+        `side_bytes`: how much is sent beside the magnitudes, by the number of classes.
+        """
+        powers = self._powers
+        self._classes = self._classify(ecq_step.predicted_step(powers, bits))
+        side_bits = 8 * side_bytes(int(self._classes.max()) + 1)
+        bits -= min(side_bits / self._size, SIDE_SHARE * bits)
+        stride = max(1, powers.size * self._values.shape[1] // _SAMPLE_VALUES)
+        sample = np.argsort(powers, kind="stable")[stride // 2 :: stride]
+        return ecq_step.find(powers, bits, sample, lambda step: self._trial(step, sample))
+
+    def corrected(self, step: float, made: float, bits: float) -> float:
+        """The step for `bits` a value, where `step` made `made`."""
+        return ecq_step.corrected(self._powers, step, made, bits)
+
+    def _classify(self, step: float) -> Bits:
+        """A class for each row by its mean square; all the same where that gains less than it costs."""
+        powers, steps = self._powers, self._powers.size
+        levels = np.log2(np.maximum(powers, powers.max() * 1e-6))
+        low, high = np.percentile(levels, [5, 95])
+        share = (levels - low) / max(high - low, 1e-9)
+        classes = np.clip(share * CLASSES, 0, CLASSES - 1).astype(np.uint8)
+        counts = np.bincount(classes, minlength=CLASSES)
+        means = np.bincount(classes, powers, CLASSES) / np.maximum(counts, 1)
+        together = ecq_step.predicted_bits(powers.mean(keepdims=True), step)
+        apart = ecq_step.predicted_bits(means[classes], step)
+        gain = (together - apart) * self._size
+        worth = gain > 2 * steps + (CLASSES - 1) * (_TABLE_BITS << self._phase_bits // 2)
+        return classes if worth else np.zeros(steps, np.uint8)
+
+    def _trial(self, step: float, rows: NDArray[np.intp]) -> float:
+        """Bits a value that these rows cost."""
+        tried = self._quantise(step, rows)
+        bits = float(tried.far.size * _FAR_BITS)
+        for group in np.unique(tried.groups):
+            counts = np.bincount(tried.magnitudes[tried.groups == group])
+            seen = counts[counts > 0]
+            total = seen.sum()
+            # The entropy, and what it is short of because few were counted (Miller and Madow).
+            bits += float(seen @ np.log2(total / seen)) + (seen.size - 1) / (2 * np.log(2))
+        return bits / tried.magnitudes.size
+
+    def quantise(self, step: float) -> Quantised:
+        """All values, with a step in units of 2^exponent."""
+        return self._quantise(step, _ALL)
+
+    def _quantise(self, step: float, rows: Rows) -> Quantised:
+        least = 2.0 ** (_SMALLEST_STEP_EXPONENT - self._exponent)
+        rounded = np.float32(max(step, least))
+        scaled = self._values[rows] * np.float32(FIXED_ONE / rounded)
+        far = np.zeros(0, np.intp)
+        if self._peak > _FAR_STEPS * rounded:
+            far = np.flatnonzero(np.abs(scaled) > _FAR_STEPS * FIXED_ONE)
+            scaled.reshape(-1)[far] = 0
+        np.rint(scaled, out=scaled)
+        values = scaled.astype(np.int32)
+        classes = self._classes[rows]
+        groups = np.broadcast_to(classes[:, None] << self._phase_bits, values.shape)
+        if self._dither is not None:
+            values = self._dither.add(values, rows)
+        chosen = trellis.quantise(values)
+        points = (chosen << FIXED_BITS) + FIXED_HALF
+        values -= points
+        if self._dither is not None:
+            points -= self._dither.offset[rows]
+            if self._phase_bits:
+                mirrored = (chosen & 1).astype(np.uint8) * np.uint8((1 << self._phase_bits) - 1)
+                groups = groups | (self._dither.phase(self._phase_bits, rows) ^ mirrored)
+        negative = points >> 31
+        values ^= negative
+        values -= negative
+        np.abs(points, out=points)
+        points >>= FIXED_BITS
+        own_step = np.float32(np.ldexp(rounded, self._exponent))
+        return Quantised(own_step, classes, groups, points, values, far)
