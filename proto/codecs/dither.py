@@ -15,6 +15,8 @@ rho is 1/2.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,27 +44,25 @@ class Dither:
         dithered += self.offset[rows]
         return dithered
 
+    @cached_property
     def nearest(self) -> Fixed:
         """r: the point nearest to zero, u subtracted, if the automaton asks for an even m."""
         wrap = 32 - FIXED_BITS - 1
         return ((FIXED_HALF - self.offset) << wrap) >> wrap
 
-    def branch(self, odd: bool) -> Bits:
-        """b (proto/codecs/trellis.py) of the point of magnitude 0, for q = 0 or 1."""
-        nearest = self.nearest()
-        if odd:
-            nearest = nearest - np.where(nearest > 0, FIXED_ONE, -FIXED_ONE).astype(np.int32)
-        m = (nearest + self.offset) >> FIXED_BITS
-        return (((m + 1) >> 1) & 1).astype(np.uint8)
+    def branches(self) -> tuple[Bits, Bits]:
+        """b (proto/codecs/trellis.py) of the point of magnitude 0 if q is 0, and whether it is another if q is 1."""
+        even = ((self.nearest + self.offset) >> (FIXED_BITS + 1)) & 1
+        return even.astype(np.uint8), (self.nearest < 0).view(np.uint8)
 
     def phase(self, phase_bits: int, rows: NDArray[np.intp] | slice = slice(None)) -> Bits:
         """rho in 2^phase_bits equal parts, if the automaton asks for an even m; mirrored if it is odd."""
-        rho = np.abs(self.nearest()[rows])
+        rho = np.abs(self.nearest[rows])
         return (rho >> (FIXED_BITS - phase_bits)).astype(np.uint8)
 
     def points(self, magnitudes: NDArray[np.int32], q: Bits) -> Vector:
         """Magnitudes and parities -> the values they stand for, in steps."""
-        nearest = self.nearest()
+        nearest = self.nearest
         opposite = (magnitudes ^ q) & 1
         rho = np.abs(nearest)
         rho ^= -opposite  # 1 - rho, but for 2^-22 that the next line makes good.

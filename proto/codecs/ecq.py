@@ -51,7 +51,7 @@ _HEADER = struct.Struct("<fIHB")
 _FAR = np.dtype([("place", "<u4"), ("value", "<f4")])
 _COUNT = np.dtype("<u4")
 _CLASS_BITS = 2
-_CLOSE_BITS = 0.015
+_CLOSE_BITS = 0.03
 _ATTEMPTS = 3
 _SLACK_BITS = 0.5
 

@@ -17,7 +17,7 @@ from proto.codecs.codec import CodecError
 from proto.codecs.dither import Dither
 from proto.codecs.ecq_source import Shape
 from proto.codecs.magnitudes import Symbols
-from proto.codecs.trellis import Bits
+from proto.codecs.trellis import Automaton, Bits
 
 
 def keys(classes: Bits, shape: Shape, dither: Dither | None, phase_bits: int) -> Bits:
@@ -48,50 +48,49 @@ def put_back(
         flat[:size] = groups[0]
     else:
         flat[np.argsort(found.reshape(-1)[:size], kind="stable")] = np.concatenate(groups)
-    b = _branch(placed)
-    q = np.zeros(found.shape, np.uint8)
-    even, flips = _branches(dither, q)
-    for row in range(0, q.shape[0], trellis.BLOCK):
-        trellis.parities(b, q, row)
-        if dither is not None:
-            block = slice(row, row + trellis.BLOCK)
-            b[block] ^= even[block] ^ (flips[block] & q[block])
-    return placed, q
+    return placed, _parities(_branch(placed), dither)
+
+
+def _parities(b: Bits, dither: Dither | None) -> Bits:
+    """q of all values, from the b of their magnitudes, both (steps, lanes)."""
+    automaton = Automaton()
+    if dither is None:
+        for row in trellis.to_numbers(b):
+            automaton.ask()
+            automaton.tell(row)
+    else:
+        even, flips = dither.branches()
+        for row, flip in zip(trellis.to_numbers(b ^ even), trellis.to_numbers(flips), strict=True):
+            automaton.tell(row ^ (flip & automaton.ask()))
+    return trellis.from_numbers(automaton.q[-b.shape[0] :], b.shape[1])
 
 
 def _row_by_row(
     groups: Sequence[Symbols], found: Bits, size: int, dither: Dither, phase_bits: int
 ) -> tuple[Symbols, Bits]:
     steps, lanes = found.shape
-    placed = np.zeros(found.shape, np.int32)
-    b, q = np.zeros(found.shape, np.uint8), np.zeros(found.shape, np.uint8)
-    even, flips = _branches(dither, q)
+    placed, q = np.zeros(found.shape, np.int32), np.zeros(found.shape, np.uint8)
+    even, flips = dither.branches()
     mirror = np.uint8((1 << phase_bits) - 1)
     taken = [0] * len(groups)
-    for row in range(0, steps, trellis.BLOCK):
-        trellis.parities(b, q, row)
-        block = slice(row, row + trellis.BLOCK)
-        members = (found[block] ^ (q[block] * mirror)).reshape(-1)[: size - row * lanes]
+    automaton = Automaton()
+    for row in range(0, steps, Automaton.AHEAD):
+        block = slice(row, min(row + Automaton.AHEAD, steps))
+        asked = [automaton.ask() for _ in range(row, block.stop)]
+        parity = q[block] = trellis.from_numbers(asked, lanes)
+        members = (found[block] ^ (parity * mirror)).reshape(-1)[: size - row * lanes]
         parts = []
         for group, count in enumerate(np.bincount(members, minlength=len(groups)).tolist()):
             parts.append(groups[group][taken[group] : taken[group] + count])
             taken[group] += count
         if sum(map(len, parts)) < members.size:
             raise CodecError("a group has fewer values than belong to it")
-        here = placed[block].reshape(-1)
-        here[np.argsort(members, kind="stable")] = np.concatenate(parts)
-        b[block] = _branch(placed[block]) ^ even[block] ^ (flips[block] & q[block])
+        placed[block].reshape(-1)[np.argsort(members, kind="stable")] = np.concatenate(parts)
+        for told in trellis.to_numbers(_branch(placed[block]) ^ even[block] ^ (flips[block] & parity)):
+            automaton.tell(told)
     return placed, q
 
 
 def _branch(magnitudes: Symbols) -> NDArray[np.uint8]:
     """b of the points of these magnitudes, relative to that of magnitude 0: 0, 1, 1, 0, 0, 1, 1, ..."""
     return (((magnitudes + 1) >> 1) & 1).astype(np.uint8)
-
-
-def _branches(dither: Dither | None, q: Bits) -> tuple[Bits, Bits]:
-    """b of magnitude 0 where q is 0, and whether it is another where q is 1."""
-    if dither is None:
-        return q, q
-    even = dither.branch(odd=False)
-    return even, even ^ dither.branch(odd=True)

@@ -82,12 +82,13 @@ class Source:
         `side_bytes`: how much is sent beside the magnitudes, by the number of classes.
         """
         powers = self._powers
-        self._classes = self._classify(ecq_step.predicted_step(powers, bits))
+        near = ecq_step.predicted_step(powers, bits)
+        self._classes = self._classify(near)
         side_bits = 8 * side_bytes(int(self._classes.max()) + 1)
         bits -= min(side_bits / self._size, SIDE_SHARE * bits)
         stride = max(1, powers.size * self._values.shape[1] // _SAMPLE_VALUES)
-        sample = np.argsort(powers, kind="stable")[stride // 2 :: stride]
-        return ecq_step.find(powers, bits, sample, lambda step: self._trial(step, sample))
+        sample = np.sort(np.argsort(powers, kind="stable")[stride // 2 :: stride])
+        return ecq_step.find(powers, bits, near, sample, lambda step: self._trial(step, sample))
 
     def corrected(self, step: float, made: float, bits: float) -> float:
         """The step for `bits` a value, where `step` made `made`."""

@@ -9,6 +9,7 @@ there is for the mean (reverse water-filling: Cover and Thomas, Elements of Info
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -27,35 +28,39 @@ _TRIALS = 4
 
 def predicted_bits(powers: Powers, step: float) -> float:
     """Bits a value, for rows of these mean squares."""
-    return float(0.5 * np.log2(1 + powers / (CELL_POWER * step * step)).mean()) + _SHORT_OF_IDEAL_BITS
+    ratio = powers * (1 / (CELL_POWER * step * step))
+    return 0.5 * float(np.log2(1 + ratio).sum()) / powers.size + _SHORT_OF_IDEAL_BITS
 
 
-def predicted_step(powers: Powers, bits: float) -> float:
-    """The step with which predicted_bits gives `bits`; rows may not all be zero."""
+def predicted_step(powers: Powers, bits: float, near: float | None = None) -> float:
+    """The step with which predicted_bits gives `bits`; rows may not all be zero. `near`: where to begin."""
     wanted = max(bits - _SHORT_OF_IDEAL_BITS, 0.01)
-    floored = np.maximum(powers, powers.max() * _NEGLIGIBLE)
-    # Newton's method in log2(step): the rate is convex in it, so it comes from the left and never overshoots.
-    at = float(np.log2(floored / CELL_POWER).mean()) / 2 - wanted
+    floored = np.maximum(powers, powers.max() * _NEGLIGIBLE) / CELL_POWER
+    # Newton's method in log2(step); the rate is convex in it, so that it comes from the left after one round.
+    at = float(np.log2(floored).sum()) / powers.size / 2 - wanted if near is None else math.log2(near)
     for _ in range(60):
-        ratio = floored / (CELL_POWER * 4.0**at)
-        excess = 0.5 * float(np.log2(1 + ratio).mean()) - wanted
-        if excess < 1e-4:
+        ratio = floored * 4.0**-at
+        grown = 1 + ratio
+        excess = 0.5 * float(np.log2(grown).sum()) / powers.size - wanted
+        if abs(excess) < 1e-3:
             break
-        at += excess / float((ratio / (1 + ratio)).mean())
+        at += excess * powers.size / float((ratio / grown).sum())
     return 2.0**at
 
 
-def find(powers: Powers, bits: float, sample: NDArray[np.intp], trial: Callable[[float], float]) -> float:
+def find(
+    powers: Powers, bits: float, near: float, sample: NDArray[np.intp], trial: Callable[[float], float]
+) -> float:
     """The step that makes `bits` a value. `trial` says what the rows `sample` cost with a step."""
-    step, off = predicted_step(powers, bits), 0.0
+    step = near
     for _ in range(_TRIALS):
         off = trial(step) - predicted_bits(powers[sample], step)
-        before, step = step, predicted_step(powers, bits - off)
-        if abs(np.log2(step / before)) < _NEAR:
+        before, step = step, predicted_step(powers, bits - off, step)
+        if abs(math.log2(step / before)) < _NEAR:
             break
     return step
 
 
 def corrected(powers: Powers, step: float, made: float, bits: float) -> float:
     """The step that makes `bits` where this one made `made`."""
-    return predicted_step(powers, bits - made + predicted_bits(powers, step))
+    return predicted_step(powers, bits - made + predicted_bits(powers, step), step)

@@ -43,6 +43,8 @@ _B_TAP = 2
 _METRIC_BITS = 6
 """A quarter of the 256 phases in a period: distances are measured to 1/64 step."""
 _RENORMALISE = 32
+_TOGETHER = 8
+"""Rows whose distances are spread over the ways in one go: as many as stay in the cache."""
 _FORBIDDEN = 1 << 14
 """More than any path of _STATE_BITS values costs, and so little that 16 bits hold it and 32 values besides:
 a value costs 2^10 at most, the states differ by 2^12 at most after each 32, and 2^14 + 32 * 2^10 < 2^16."""
@@ -111,14 +113,15 @@ def _search(distances: NDArray[np.uint16], lanes: int) -> NDArray[np.uint16]:
     steps = distances.shape[0]
     costs = np.full((_STATES, lanes), _FORBIDDEN, np.uint16)
     costs[0] = 0
-    ways, added = np.empty((2, 2 * _STATES, lanes), np.uint16)
+    ways = np.empty((2 * _STATES, lanes), np.uint16)
     first, second = ways[:_STATES], ways[_STATES:]
     taken = np.empty((steps, _STATES, lanes), bool)
     before, residues = _BEFORE.reshape(-1), _RESIDUES.reshape(-1)
     for step in range(steps):
+        if step % _TOGETHER == 0:
+            added = distances[step : step + _TOGETHER].take(residues, axis=1)
         costs.take(before, axis=0, out=ways, mode="clip")
-        distances[step].take(residues, axis=0, out=added, mode="clip")
-        np.add(ways, added, out=ways)
+        np.add(ways, added[step % _TOGETHER], out=ways)
         np.less(second, first, out=taken[step])
         np.minimum(first, second, out=costs)
         if step % _RENORMALISE == _RENORMALISE - 1:
@@ -133,15 +136,38 @@ def _search(distances: NDArray[np.uint16], lanes: int) -> NDArray[np.uint16]:
     return path
 
 
-BLOCK = _B_TAP
-"""So many rows' parities follow from the rows before them."""
+class Automaton:
+    """The decoder's: what parity it asks for next, in all lanes at once, as a whole number of a bit a lane."""
 
+    AHEAD = _B_TAP
+    """So many rows' parities follow from the rows before them."""
 
-def parities(b: Bits, q: Bits, start: int) -> None:
-    """Fill the rows start .. start + BLOCK of q, given those of b and q before; both of shape (steps, lanes)."""
-    for row in range(start, min(start + BLOCK, q.shape[0])):
-        target = q[row]
-        target[:] = b[row - _B_TAP] if row >= _B_TAP else 0
+    def __init__(self) -> None:
+        self.q = [0] * max(_Q_TAPS)
+        self.b = [0] * _B_TAP
+
+    def ask(self) -> int:
+        """The next row's q. Call `tell` for it before the row AHEAD rows later."""
+        q = self.b[len(self.q) - max(_Q_TAPS)]
         for tap in _Q_TAPS:
-            if row >= tap:
-                target ^= q[row - tap]
+            q ^= self.q[-tap]
+        self.q.append(q)
+        return q
+
+    def tell(self, b: int) -> None:
+        """The b of the oldest row that lacks it."""
+        self.b.append(b)
+
+
+def to_numbers(bits: Bits) -> list[int]:
+    """A whole number for each row of (rows, lanes)."""
+    width = -(-bits.shape[1] // 8)
+    packed = np.packbits(bits, axis=1).tobytes()
+    return [int.from_bytes(packed[at : at + width]) for at in range(0, len(packed), width)]
+
+
+def from_numbers(rows: list[int], lanes: int) -> Bits:
+    """The opposite of to_numbers."""
+    width = -(-lanes // 8)
+    packed = np.frombuffer(b"".join(row.to_bytes(width) for row in rows), np.uint8)
+    return np.unpackbits(packed.reshape(len(rows), width), axis=1, count=lanes)
