@@ -1,6 +1,6 @@
-"""Codecs: what an adapter's vector becomes on the wire, one file each, numpy only.
+"""Codecs: what a vector becomes on the wire, one file each; in numpy, entropy coders from libraries.
 
-`parse("int8")` gives the codec of that name. Nothing here knows of rounds, clients or links.
+`parse("topk(0.1)|int4|zstd")` gives the codec of that name. Nothing here knows of rounds, clients or links.
 """
 
 from proto.codecs.codec import Codec, CodecError
