@@ -1,16 +1,17 @@
 """Subtractive dither for a trellis-coded quantiser: its error is then independent of what it quantises.
 
-A value x (in steps) is quantised as s x + u, with u uniform over the period of the trellis and s = 1 or -1 by a
-fair coin, both drawn by encoder and decoder from one seed; the decoder subtracts u and undoes s. Modulo the
-period s x + u is uniform whatever x is, and so the error does not depend on x (Schuchman, IEEE Trans. Comm. 12,
-1964; for lattices Zamir and Feder, IEEE Trans. Inf. Theory 38, 1992; trellis codes are periodic likewise). The
-coin makes its mean zero even where the quantiser is not symmetric. So decode(encode(x)) has mean x, for every x.
+A value x (in steps) is quantised as s x + u, with u uniform over the period of the trellis and s = 1 or -1
+by a fair coin, both drawn by encoder and decoder from one seed; the decoder subtracts u and undoes s. Modulo
+the period s x + u is uniform whatever x is, and so the error does not depend on x (Schuchman, IEEE Trans.
+Comm. 12, 1964; for lattices Zamir and Feder, IEEE Trans. Inf. Theory 38, 1992; trellis codes are periodic
+likewise). The coin makes its mean zero even where the quantiser is not symmetric. So decode(encode(x)) has
+mean x, for every x.
 
 The points around zero that a value may become are then r, r - 2, r + 2, r - 4, ... with -1 < r < 1 where the
-automaton asks for an even m, and where it asks for an odd one they are r - 1, r + 1, r - 3, ... for r > 0. So
-with rho = |r|, sign(r) = + and e = magnitude + q (mod 2), they have magnitude + rho (e = 0, positive) and
-magnitude + 1 - rho (e = 1, negative), magnitude being 0, 1, 2, ... in the order of their distance. Without dither
-rho is 1/2.
+automaton asks for an even m, and where it asks for an odd one they are r - 1, r + 1, r - 3, ... for r > 0.
+So with rho = |r|, sign(r) = + and e = magnitude + q (mod 2), they have magnitude + rho (e = 0, positive) and
+magnitude + 1 - rho (e = 1, negative), magnitude being 0, 1, 2, ... in the order of their distance. Without
+dither rho is 1/2.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Dither:
         return ((FIXED_HALF - self.offset) << wrap) >> wrap
 
     def branches(self) -> tuple[Bits, Bits]:
-        """b (proto/codecs/trellis.py) of the point of magnitude 0 if q is 0, and whether it is another if q is 1."""
+        """b (proto/codecs/trellis.py) of the point of magnitude 0 if q is 0, and whether it is another if q
+        is 1."""
         even = ((self.nearest + self.offset) >> (FIXED_BITS + 1)) & 1
         return even.astype(np.uint8), (self.nearest < 0).view(np.uint8)
 

@@ -1,7 +1,7 @@
 """ecq(bits): entropy-coded trellis quantisation, about 0.09 bits a value from what is possible.
 
-The bound is Shannon's for Gaussian values, a mean square error of 2^(-2 bits) times their mean square; rounding
-with an entropy coder stays 0.25 bits above it. Here
+The bound is Shannon's for Gaussian values, a mean square error of 2^(-2 bits) times their mean square;
+rounding with an entropy coder stays 0.25 bits above it. Here
 1. a trellis chooses each value's point (proto/codecs/trellis.py): 0.19 bits of those 0.25;
 2. only magnitudes are sent, entropy coded by the distribution they turn out to have (magnitudes.py). The sign
    costs nothing: of the two points of a magnitude the automaton allows one, which the decoder knows too;
@@ -10,13 +10,15 @@ with an entropy coder stays 0.25 bits above it. Here
 4. each magnitude becomes the mean of the values that it stands for, which are less on average.
 
 ecq(bits,unbiased) adds a dither (dither.py) and leaves 4 out, so that the mean over the dither is the vector
-itself. The least that such an error can be is 1 / (2^(2 bits) - 1): the rate of a Gaussian channel that adds it.
+itself. The least that such an error can be is 1 / (2^(2 bits) - 1): the rate of a Gaussian channel that adds
+it.
 
 Example: .7 .1 -.9 steps of one lane become the points .5 .5 -1.5 (m = 0 0 -2); sent are the magnitudes 0 0 1.
 
-Payload: step (float32), counts of words and of far values, kinds; [the dither's seed;] [a class for each row, 2
-bits;] for each class its largest magnitude, a table of code lengths, [shifts of its points, 1/64 step each;]
-[the sizes of all groups;] far values (beyond 250 steps) with their places, as they are; entropy-coded words.
+Payload: step (float32), counts of words and of far values, kinds; [the dither's seed;] [a class for each
+row, 2 bits;] for each class its largest magnitude, a table of code lengths, [shifts of its points, 1/64 step
+each;] [the sizes of all groups;] far values (beyond 250 steps) with their places, as they are; entropy-coded
+words.
 
 Sources: Fischer and Wang, Entropy-constrained trellis-coded quantization, IEEE Trans. Inf. Theory 38, 1992;
 Joshi, Crump and Fischer, IEEE Trans. Image Processing 4, 1995 (classes); ISO/IEC 15444-2 (in JPEG 2000).
@@ -35,7 +37,7 @@ from proto.adapter import Vector
 from proto.codecs import ecq_groups, magnitudes
 from proto.codecs.codec import CodecError, check_finite
 from proto.codecs.dither import Dither
-from proto.codecs.ecq_source import CLASSES, SIDE_SHARE, Quantised, Shape, Source
+from proto.codecs.ecq_source import CLASSES, FEW_VALUES, SIDE_SHARE, Quantised, Shape, Source
 from proto.codecs.magnitudes import Lengths, Symbols
 from proto.codecs.packing import pack, packed_bytes, unpack
 from proto.codecs.shared_random import SEED_BYTES
@@ -98,7 +100,7 @@ class Ecq:
         for _ in range(_ATTEMPTS):
             coded = source.quantise(step)
             payload, made = self._pack(vector, coded, seed)
-            if abs(made - self.bits_per_parameter) < _CLOSE_BITS:
+            if abs(made - self.bits_per_parameter) < _CLOSE_BITS or vector.size < FEW_VALUES:
                 break
             step = source.corrected(step, made, self.bits_per_parameter)
         while len(payload) > self.encoded_bytes(vector.size) or coded.far.size > 0xFFFF:
@@ -109,7 +111,9 @@ class Ecq:
 
     def decode(self, payload: bytes, size: int) -> Vector:
         if len(payload) > self.encoded_bytes(size):
-            raise CodecError(f"{self.name}: {len(payload)} bytes, {size} values make {self.encoded_bytes(size)}")
+            raise CodecError(
+                f"{self.name}: {len(payload)} bytes, {size} values make {self.encoded_bytes(size)}"
+            )
         if not size:
             return np.empty(0, np.float32)
         reader = _Reader(self.name, payload)
@@ -145,7 +149,8 @@ class Ecq:
         return vector
 
     def _pack(self, vector: Vector, coded: Quantised, seed: bytes) -> tuple[bytes, float]:
-        """The payload, and how many bits a value it takes, small vectors' share of the side reckoned as small."""
+        """The payload, and how many bits a value it takes, small vectors' share of the side reckoned as
+        small."""
         class_count = int(coded.classes.max()) + 1
         phases = 1 << self._phase_bits
         groups = ecq_groups.sort_out(coded.magnitudes, coded.groups, vector.size, class_count * phases)
@@ -260,7 +265,8 @@ def _shifts(coded: Quantised, index: int, counts: NDArray[np.intp], size: int) -
 def _points(
     found: Symbols, q: Bits, classes: Bits, tables: Sequence[_Table], dither: Dither | None, step: np.float32
 ) -> Vector:
-    """Magnitudes and parities, (steps, lanes) -> values; each sum and product is rounded once, in this order."""
+    """Magnitudes and parities, (steps, lanes) -> values; each sum and product is rounded once, in this
+    order."""
     if dither is not None:
         return dither.points(found, q) * step
     widest = max(table.points.size for table in tables)

@@ -1,7 +1,7 @@
 """Sorting the magnitudes of `ecq` into groups of one distribution, and putting them back.
 
-A value's group is known before it: by its row's class, its dither, and q, the parity that the automaton asks for.
-Values stand in a group in the order of the vector. Where the group depends on q, the decoder must go
+A value's group is known before it: by its row's class, its dither, and q, the parity that the automaton asks
+for. Values stand in a group in the order of the vector. Where the group depends on q, the decoder must go
 through the rows two by two: the q of the next two follow from the magnitudes of all rows before.
 """
 

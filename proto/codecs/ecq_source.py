@@ -1,4 +1,5 @@
-"""The encoder's half of `ecq` before anything is written: classes, step, points, and what became of each value."""
+"""The encoder's half of `ecq` before anything is written: classes, step, points, and what became of each
+value."""
 
 from __future__ import annotations
 
@@ -24,8 +25,11 @@ _FAR_STEPS = 250.0
 """A value beyond is not quantised but sent as it is; the magnitudes stay below magnitudes.LARGEST."""
 _FAR_BITS = 64
 _SAMPLE_VALUES = 4096
+FEW_VALUES = 1024
+"""Of fewer the step is as predicted: what they cost says little of their distribution."""
 SIDE_SHARE = 0.05
-"""Of the bits, at most so much is taken from the values for what is sent beside them: short vectors are longer."""
+"""Of the bits, at most so much is taken from the values for what is sent beside them: short vectors are
+longer."""
 _TABLE_BITS = 8 * 16
 _SMALLEST_STEP_EXPONENT = -126
 """Of normal float32 numbers."""
@@ -46,7 +50,8 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Quantised:
-    """What a vector became with one step. Arrays are (steps, lanes), the unfilled end of the last row included."""
+    """What a vector became with one step. Arrays are (steps, lanes), the unfilled end of the last row
+    included."""
 
     step: np.float32
     """In units of the vector's own."""
@@ -86,6 +91,8 @@ class Source:
         self._classes = self._classify(near)
         side_bits = 8 * side_bytes(int(self._classes.max()) + 1)
         bits -= min(side_bits / self._size, SIDE_SHARE * bits)
+        if self._size < FEW_VALUES:
+            return ecq_step.predicted_step(powers, bits)
         stride = max(1, powers.size * self._values.shape[1] // _SAMPLE_VALUES)
         sample = np.sort(np.argsort(powers, kind="stable")[stride // 2 :: stride])
         return ecq_step.find(powers, bits, near, sample, lambda step: self._trial(step, sample))
@@ -100,14 +107,13 @@ class Source:
         levels = np.log2(np.maximum(powers, powers.max() * 1e-6))
         low, high = np.percentile(levels, [5, 95])
         share = (levels - low) / max(high - low, 1e-9)
-        classes = np.clip(share * CLASSES, 0, CLASSES - 1).astype(np.uint8)
-        counts = np.bincount(classes, minlength=CLASSES)
-        means = np.bincount(classes, powers, CLASSES) / np.maximum(counts, 1)
+        _, classes = np.unique(np.clip(share * CLASSES, 0, CLASSES - 1).astype(np.uint8), return_inverse=True)
+        means = np.bincount(classes, powers) / np.bincount(classes)
         together = ecq_step.predicted_bits(powers.mean(keepdims=True), step)
         apart = ecq_step.predicted_bits(means[classes], step)
         gain = (together - apart) * self._size
         worth = gain > 2 * steps + (CLASSES - 1) * (_TABLE_BITS << self._phase_bits // 2)
-        return classes if worth else np.zeros(steps, np.uint8)
+        return classes.astype(np.uint8) if worth else np.zeros(steps, np.uint8)
 
     def _trial(self, step: float, rows: NDArray[np.intp]) -> float:
         """Bits a value that these rows cost."""

@@ -36,15 +36,18 @@ def predicted_step(powers: Powers, bits: float, near: float | None = None) -> fl
     """The step with which predicted_bits gives `bits`; rows may not all be zero. `near`: where to begin."""
     wanted = max(bits - _SHORT_OF_IDEAL_BITS, 0.01)
     floored = np.maximum(powers, powers.max() * _NEGLIGIBLE) / CELL_POWER
-    # Newton's method in log2(step); the rate is convex in it, so that it comes from the left after one round.
-    at = float(np.log2(floored).sum()) / powers.size / 2 - wanted if near is None else math.log2(near)
-    for _ in range(60):
+    logs = 0.5 * np.log2(floored)
+    # Newton's method in log2(step). The rate is convex in it: from the left it comes nearer and never
+    # overshoots, from the right it jumps to the left, here at most to where each row alone has its bits.
+    leftmost = float(logs.min()) - wanted
+    at = float(logs.sum()) / powers.size - wanted if near is None else math.log2(near)
+    for _ in range(100):
         ratio = floored * 4.0**-at
         grown = 1 + ratio
         excess = 0.5 * float(np.log2(grown).sum()) / powers.size - wanted
         if abs(excess) < 1e-3:
             break
-        at += excess * powers.size / float((ratio / grown).sum())
+        at = max(at + excess * powers.size / float((ratio / grown).sum()), leftmost)
     return 2.0**at
 
 

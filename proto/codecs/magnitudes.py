@@ -86,7 +86,8 @@ def code_lengths(table: NDArray[np.uint8], largest: int, shift: int = 0) -> Leng
 
 
 def _shifted(lengths: Lengths, shift: int) -> Lengths:
-    """Even magnitudes lie `shift` further out, odd ones as much further in: their points alternate in sign."""
+    """Even magnitudes lie `shift` further out, odd ones as much further in: their points alternate in
+    sign."""
     beyond = 2 * lengths[-1] - lengths[-2]
     # A parabola through the first entries has this slope, from 1/2 to 0.
     within = lengths[0] - (lengths[1] - lengths[0]) // 4

@@ -2,17 +2,18 @@
 
 The points a value may become are (m + 1/2) steps, m an integer. An automaton of 16 states allows each value
 half of them, those with m even or those with m odd, and which it is at the next value depends on the points
-chosen so far. So a value costs as many bits as with steps twice as wide, but of the 2^n sequences of parities
-the search (Viterbi's) takes one that suits all n values: the error is 1.15 dB below that of rounding to
-the wide steps, of the 1.53 dB that any quantiser can gain (Marcellin and Fischer, IEEE Trans. Comm. 38, 1990).
+chosen so far. So a value costs as many bits as with steps twice as wide, but of the 2^n sequences of
+parities the search (Viterbi's) takes one that suits all n values: the error is 1.15 dB below that of
+rounding to the wide steps, of the 1.53 dB that any quantiser can gain (Marcellin and Fischer, IEEE Trans.
+Comm. 38, 1990).
 
-The automaton is Ungerboeck's convolutional code with 16 states, parity check (23, 04) in octal (IEEE Trans. Inf.
-Theory 28, 1982). With q = m mod 2 and b = floor((m + 1) / 2) mod 2, every sequence satisfies
-q[t] = q[t-1] + q[t-4] + b[t-2] (mod 2), zeros before it. For example the values .7 .1 -.9 steps may become
-.5 .5 -1.5: m = 0, 0, -2, so q = 0, 0, 0, b = 0, 0, 1 and the fifth value's q is the first that can be odd.
+The automaton is Ungerboeck's convolutional code with 16 states, parity check (23, 04) in octal (IEEE Trans.
+Inf. Theory 28, 1982). With q = m mod 2 and b = floor((m + 1) / 2) mod 2, every sequence satisfies q[t] =
+q[t-1] + q[t-4] + b[t-2] (mod 2), zeros before it. For example the values .7 .1 -.9 steps may become .5 .5
+-1.5: m = 0, 0, -2, so q = 0, 0, 0, b = 0, 0, 1 and the fifth value's q is the first that can be odd.
 
-Values stand in a matrix of `steps` rows and `lanes` columns. Each lane is a sequence of its own, begun in state 0,
-which costs 1.5 bits a lane; numpy does a row's lanes at a time. All arithmetic is on integers.
+Values stand in a matrix of `steps` rows and `lanes` columns. Each lane is a sequence of its own, begun in
+state 0, which costs 1.5 bits a lane; numpy does a row's lanes at a time. All arithmetic is on integers.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ FIXED_BITS = 22
 FIXED_ONE = 1 << FIXED_BITS
 FIXED_HALF = FIXED_ONE // 2
 PERIOD = 4
-"""The automaton cannot tell m from m + 4: a shift of a value by so many steps shifts its point, and no other."""
+"""The automaton cannot tell m from m + 4: a shift of a value by so many steps shifts its point, and no
+other."""
 
 CELL_POWER = 0.26
-"""Mean square of the error in squared steps, in 128 rows of values spread over many steps (rounding to wide steps: 1/3)."""
+"""Mean square of the error in squared steps, in 128 rows of values spread over many steps (rounding to wide
+steps: 1/3)."""
 
 _STATE_BITS = 4
 _STATES = 1 << _STATE_BITS
@@ -51,7 +54,8 @@ a value costs 2^10 at most, the states differ by 2^12 at most after each 32, and
 
 
 def _transitions() -> tuple[NDArray[np.intp], NDArray[np.intp], Fixed]:
-    """Predecessors of each state [2, states]; m mod 4 on the way from them; the point at it [states, states]."""
+    """Predecessors of each state [2, states]; m mod 4 on the way from them; the point at it [states,
+    states]."""
     before = np.zeros((2, _STATES), np.intp)
     residues = np.zeros((2, _STATES), np.intp)
     points = np.zeros((_STATES, _STATES), np.int32)
@@ -80,7 +84,7 @@ def quantise(values: Fixed) -> NDArray[np.int32]:
 
     Magnitudes below 2^31 - 2 periods; at most 4096 lanes.
     """
-    steps, lanes = values.shape
+    lanes = values.shape[1]
     path = _search(_distances(values), lanes)
     states = path // np.uint16(lanes)
     changes = states[:-1] * np.uint16(_STATES)
@@ -137,7 +141,8 @@ def _search(distances: NDArray[np.uint16], lanes: int) -> NDArray[np.uint16]:
 
 
 class Automaton:
-    """The decoder's: what parity it asks for next, in all lanes at once, as a whole number of a bit a lane."""
+    """The decoder's: what parity it asks for next, in all lanes at once, as a whole number of a bit a
+    lane."""
 
     AHEAD = _B_TAP
     """So many rows' parities follow from the rows before them."""
