@@ -54,7 +54,8 @@ _FAR = np.dtype([("place", "<u4"), ("value", "<f4")])
 _COUNT = np.dtype("<u4")
 _CLASS_BITS = 2
 _CLOSE_BITS = 0.03
-_ATTEMPTS = 3
+_MOST_FAR = 0xFFFF
+_ATTEMPTS = 4
 _SLACK_BITS = 0.5
 
 
@@ -97,14 +98,16 @@ class Ecq:
         dither = Dither(seed, Shape.of(vector.size)) if self.unbiased else None
         source = Source(vector, peak, dither, self._phase_bits)
         step = source.step(self.bits_per_parameter, self._side_bytes)
-        for _ in range(_ATTEMPTS):
+        search = source.search(self.bits_per_parameter)
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                step = search.better(step, made)
             coded = source.quantise(step)
             payload, made = self._pack(vector, coded, seed)
             if abs(made - self.bits_per_parameter) < _CLOSE_BITS or vector.size < FEW_VALUES:
                 break
-            step = source.corrected(step, made, self.bits_per_parameter)
-        while len(payload) > self.encoded_bytes(vector.size) or coded.far.size > 0xFFFF:
-            step *= 4
+        while len(payload) > self.encoded_bytes(vector.size) or coded.far.size > _MOST_FAR:
+            step = search.wider(step)
             coded = source.quantise(step)
             payload, _ = self._pack(vector, coded, seed)
         return payload
@@ -167,7 +170,7 @@ class Ecq:
         if self._phase_bits:
             parts.append(np.array([group.size for group in groups], _COUNT).tobytes())
         words = magnitudes.encode(groups, lengths)
-        header = _HEADER.pack(coded.step, len(words) // 4, min(coded.far.size, 0xFFFF), class_count)
+        header = _HEADER.pack(coded.step, len(words) // 4, min(coded.far.size, _MOST_FAR), class_count)
         side = len(header) + sum(map(len, parts))
         far = np.empty(coded.far.size, _FAR)
         far["place"], far["value"] = coded.far, vector[coded.far]

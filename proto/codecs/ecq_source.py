@@ -95,11 +95,11 @@ class Source:
             return ecq_step.predicted_step(powers, bits)
         stride = max(1, powers.size * self._values.shape[1] // _SAMPLE_VALUES)
         sample = np.sort(np.argsort(powers, kind="stable")[stride // 2 :: stride])
-        return ecq_step.find(powers, bits, near, sample, lambda step: self._trial(step, sample))
+        return ecq_step.tried(powers, bits, near, lambda step: self._trial(step, sample), sample)
 
-    def corrected(self, step: float, made: float, bits: float) -> float:
-        """The step for `bits` a value, where `step` made `made`."""
-        return ecq_step.corrected(self._powers, step, made, bits)
+    def search(self, bits: float) -> ecq_step.StepSearch:
+        """For a step that makes `bits` a value, whatever counts as such."""
+        return ecq_step.StepSearch(self._powers, bits)
 
     def _classify(self, step: float) -> Bits:
         """A class for each row by its mean square; all the same where that gains less than it costs."""

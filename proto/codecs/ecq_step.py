@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from proto.codecs.trellis import CELL_POWER
 
 Powers = NDArray[np.float64]
+Rows = NDArray[np.intp]
 
 _SHORT_OF_IDEAL_BITS = 0.08
 _NEGLIGIBLE = 1e-12
 _NEAR = 0.2
 """The formula is trusted over so many powers of two of the step."""
-_TRIALS = 4
+_TRIALS = 8
 
 
 def predicted_bits(powers: Powers, step: float) -> float:
@@ -51,19 +52,38 @@ def predicted_step(powers: Powers, bits: float, near: float | None = None) -> fl
     return 2.0**at
 
 
-def find(
-    powers: Powers, bits: float, near: float, sample: NDArray[np.intp], trial: Callable[[float], float]
-) -> float:
-    """The step that makes `bits` a value. `trial` says what the rows `sample` cost with a step."""
-    step = near
+class StepSearch:
+    """From a step and the bits it made, to one that makes `bits` a value."""
+
+    def __init__(self, powers: Powers, bits: float) -> None:
+        self._powers, self._bits = powers, bits
+        self._narrow, self._wide = 0.0, math.inf
+
+    def better(self, step: float, made: float, sample: Rows | None = None) -> float:
+        """As the formula says; halfway between what was too narrow and too wide, where it leads out of there.
+
+        `made` by the rows `sample`, or by all.
+        """
+        if made > self._bits:
+            self._narrow = max(self._narrow, step)
+        else:
+            self._wide = min(self._wide, step)
+        off = made - predicted_bits(self._powers if sample is None else self._powers[sample], step)
+        found = predicted_step(self._powers, self._bits - off, step)
+        if self._narrow < found < self._wide or not (self._narrow and self._wide < math.inf):
+            return found
+        return math.sqrt(self._narrow * self._wide)
+
+    def wider(self, step: float) -> float:
+        """One that makes less than `step`, which must not be used."""
+        return self._wide if step < self._wide < math.inf else 4 * step
+
+
+def tried(powers: Powers, bits: float, near: float, trial: Callable[[float], float], sample: Rows) -> float:
+    """The step that makes `bits` a value, if rows `sample`, of which `trial` says what they cost, are typical."""
+    search, step = StepSearch(powers, bits), near
     for _ in range(_TRIALS):
-        off = trial(step) - predicted_bits(powers[sample], step)
-        before, step = step, predicted_step(powers, bits - off, step)
+        before, step = step, search.better(step, trial(step), sample)
         if abs(math.log2(step / before)) < _NEAR:
             break
     return step
-
-
-def corrected(powers: Powers, step: float, made: float, bits: float) -> float:
-    """The step that makes `bits` where this one made `made`."""
-    return predicted_step(powers, bits - made + predicted_bits(powers, step), step)
