@@ -1,7 +1,7 @@
 """`fedcell bench codecs`: what each codec costs in bits and time, and how far off its values are.
 
-Every codec encodes and decodes the same vectors as a transfer does, segment by segment: N(0, 1) values, as many as
-Stable Diffusion v1.5's LoRA adapter of rank 4 has, and recorded first-round updates of devices
+Every codec encodes and decodes the same vectors as a transfer does, segment by segment: N(0, 1) values, as
+many as Stable Diffusion v1.5's LoRA adapter of rank 4 has, and recorded first-round updates of devices
 (experiments/bench/codecs_record.py). Rates are of the bytes made, side information included. Times are this
 thread's processor time, the best of a few of each segment, beside that of copying the vector.
 """
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,12 @@ class Row:
     nmse_gaussian: float
     nmse_real: float
     gap_bits: float | None
-    """Rate of Gaussian values beyond that at which their NMSE is possible: R + log2(NMSE) / 2. None without error."""
+    """Rate of Gaussian values beyond the least for their NMSE: R + log2(NMSE) / 2. None without error."""
     gap_real_bits: float | None
     """The same of the recorded updates: negative where they are easier than Gaussian values."""
     gap_unbiased_bits: float | None
-    """R - log2(1 + 1 / NMSE) / 2, of Gaussian values: beyond what an error costs that does not depend on them."""
+    """R - log2(1 + 1 / NMSE) / 2, of Gaussian values: beyond what an error costs that does not depend on
+    them."""
     gain: float
     """Slope of decoded on original updates: what of them arrives on average, 1 if unbiased."""
     bias_z: float | None
@@ -96,7 +98,13 @@ class CodecBench:
     def verdicts(self) -> list[dict[str, Any]]:
         """Each target: of which codec, what was measured, at most what, and whether it is met."""
         return [
-            {"codec": row.codec, "what": what, "measured": measured, "target": target, "met": measured <= target}
+            {
+                "codec": row.codec,
+                "what": what,
+                "measured": measured,
+                "target": target,
+                "met": measured <= target,
+            }
             for row in self.rows
             for what, measured, target in _targets(row)
         ]
@@ -198,10 +206,14 @@ def _times_ns(codec: Codec, vector: Vector) -> tuple[float, float]:
     encode_s = decode_s = 0.0
     for start in range(0, vector.size, SEGMENT_VALUES):
         segment = vector[start : start + SEGMENT_VALUES]
-        payload = codec.encode(segment, np.random.default_rng(start))
-        encode_s += _best_s(lambda s=segment, i=start: codec.encode(s, np.random.default_rng(i)))
-        decode_s += _best_s(lambda p=payload, n=segment.size: codec.decode(p, n))
+        payload = _encode(codec, segment, start)
+        encode_s += _best_s(partial(_encode, codec, segment, start))
+        decode_s += _best_s(partial(codec.decode, payload, segment.size))
     return 1e9 * encode_s / vector.size, 1e9 * decode_s / vector.size
+
+
+def _encode(codec: Codec, segment: Vector, seed: int) -> bytes:
+    return codec.encode(segment, np.random.default_rng(seed))
 
 
 def _copy_ns(vector: Vector) -> float:

@@ -1,10 +1,11 @@
 """Updates of real devices for `fedcell bench codecs`, and how they were made.
 
-`python -m experiments.bench.codecs_record` has three devices fine-tune the bundled base for one round, each on
-one drawing style of the emoji (partition `style`): LoRA of rank 4 on the attention projections, 20 AdamW steps of
-batch 16, learning rate 1e-3, seed 0. What is recorded is the difference between the adapter after and before
-(B was zero, A random), as float16; about a minute on one core. They are changes of weights and hold no drawing;
-those they were learnt from are OpenMoji's (CC-BY-SA-4.0), Twemoji's (CC-BY-4.0) and Fluent's (MIT).
+`python -m experiments.bench.codecs_record` has three devices fine-tune the bundled base for one round, each
+on one drawing style of the emoji (partition `style`): LoRA of rank 4 on the attention projections, 20 AdamW
+steps of batch 16, learning rate 1e-3, seed 0. What is recorded is the difference between the adapter after
+and before (B was zero, A random), as float16; about a minute on one core. They are changes of weights and
+hold no drawing; those they were learnt from are OpenMoji's (CC-BY-SA-4.0), Twemoji's (CC-BY-4.0) and
+Fluent's (MIT).
 """
 
 from __future__ import annotations

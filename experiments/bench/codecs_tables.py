@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from experiments.bench.codecs import Row
 
 _EXPLANATION = """\
-Bits a parameter of the bytes made, side information included, and the error's power as a share of the values'
-(NMSE): of 797,184 values of N(0, 1), and of the first updates of three devices (LoRA of rank 4 on the bundled base,
-20 steps). *Gap*: bits beyond Shannon's bound for Gaussian values, NMSE = 2^(-2R); updates may cost less, for their
-tensors differ in size. *Own gap*: bits beyond the bound of an error that does not depend on the values, NMSE =
-1 / (2^(2R) - 1), for codecs that promise to be unbiased. *Gain*: slope of decoded on original updates, over 16
-encodings; z: how many standard errors it is from 1. Times: processor time of one thread in numpy, the best of five."""
+Bits a parameter of the bytes made, side information included, and the error's power as a share of the
+values' (NMSE): of 797,184 values of N(0, 1), and of the first updates of three devices (LoRA of rank 4 on the
+bundled base, 20 steps). *Gap*: bits beyond Shannon's bound for Gaussian values, NMSE = 2^(-2R); updates may
+cost less, for their tensors differ in size. *Own gap*: bits beyond the bound of an error that does not depend
+on the values, NMSE = 1 / (2^(2R) - 1), for codecs that promise to be unbiased. *Gain*: slope of decoded on
+original updates, over 16 encodings; z: how many standard errors it is from 1. Times: processor time of one
+thread in numpy, the best of five."""
 
 _HEAD = [
     *("codec", "bits", "NMSE", "gap", "own gap", "bits, updates", "NMSE, updates", "gap, updates"),
@@ -30,8 +31,8 @@ def markdown(document: dict[str, Any], rows: Sequence[Row]) -> str:
     parts = [
         "# Codecs: bits, error and time",
         _EXPLANATION,
-        f"{where['cores']} cores ({where['cpu']}), Linux {where['kernel']}, {where['date']}. To copy a float32 took "
-        f"{document['copy_ns']:.2f} ns.",
+        f"{where['cores']} cores ({where['cpu']}), Linux {where['kernel']}, {where['date']}. "
+        f"To copy a float32 took {document['copy_ns']:.2f} ns.",
         table(rows),
         "## Targets\n\n" + "\n".join(_verdicts(document)),
     ]

@@ -64,12 +64,17 @@ def _bounds(axes: Axes, height: object) -> None:
     )
     rate, error = uniform_quantiser()
     axes.plot(
-        rate, height(rate, error), color=style.BLUE, linestyle="--", linewidth=1, label="rounding, entropy coded"
+        rate,
+        height(rate, error),
+        color=style.BLUE,
+        linestyle="--",
+        linewidth=1,
+        label="rounding, entropy coded",
     )
 
 
 def uniform_quantiser() -> tuple[np.ndarray, np.ndarray]:
-    """Rate and error of N(0, 1) rounded to multiples of a step, each replaced by the mean of what is rounded to it.
+    """Rate and error of N(0, 1) rounded to multiples of a step, the means of what is rounded there sent on.
 
     The rate is the entropy: no coder is charged for. From the normal distribution's integrals.
     """
@@ -88,19 +93,25 @@ def uniform_quantiser() -> tuple[np.ndarray, np.ndarray]:
 
 def _points(axes: Axes, rows: Sequence[Row], heights: Sequence[float]) -> None:
     for name, marker, colour, chosen in (
-        ("least error", "o", style.VERMILION, lambda row: not row.unbiased),
+        ("biased", "o", style.VERMILION, lambda row: not row.unbiased),
         ("unbiased", "^", style.GREEN, lambda row: row.unbiased),
     ):
         some = [
             (row.bits_per_parameter, height) for row, height in zip(rows, heights, strict=True) if chosen(row)
         ]
-        axes.scatter(*zip(*some, strict=True) if some else ([], []), marker=marker, color=colour, s=16, label=name, zorder=3)
+        across, up = zip(*some, strict=True) if some else ((), ())
+        axes.scatter(across, up, marker=marker, color=colour, s=16, label=name, zorder=3)
 
 
 def _name(axes: Axes, rows: Sequence[Row], heights: Sequence[float]) -> None:
-    """Each codec's name by its point, where it covers neither a point nor another name; a line where it is far."""
-    places = [axes.transData.transform((row.bits_per_parameter, h)) for row, h in zip(rows, heights, strict=True)]
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in places]
+    """Each codec's name where it covers neither point nor curve nor name; with a line to its point if far."""
+    rates = [row.bits_per_parameter for row in rows]
+    places = [axes.transData.transform(place) for place in zip(rates, heights, strict=True)]
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places]
+    for line in axes.lines:  # Names keep off the curves too.
+        taken += [
+            Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in axes.transData.transform(line.get_xydata())
+        ]
     inside = axes.get_window_extent()
     renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     for row, (x, y) in sorted(zip(rows, places, strict=True), key=lambda pair: -pair[1][1]):
@@ -108,7 +119,7 @@ def _name(axes: Axes, rows: Sequence[Row], heights: Sequence[float]) -> None:
         size = text.get_window_extent(renderer)
         left, bottom = _free(x, y, size.width, size.height, taken, inside)
         text.set_transform(axes.transData)
-        text.set_position(axes.transData.inverted().transform((left, bottom + 1)))
+        text.set_position(tuple(axes.transData.inverted().transform((left, bottom + 1))))
         taken.append(Bbox.from_bounds(left, bottom, size.width, size.height))
         nearest = (min(max(x, left), left + size.width), min(max(y, bottom), bottom + size.height))
         if math.dist((x, y), nearest) > 14:
@@ -126,7 +137,9 @@ def _free(
             left = x + distance * across - width * (1 - across) / 2
             bottom = y + distance * up - height * (1 - up) / 2
             box = Bbox.from_bounds(left, bottom, width, height)
-            within = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
+            within = (
+                inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
+            )
             if within and not any(box.overlaps(other) for other in taken):
                 return left, bottom
     return x, y

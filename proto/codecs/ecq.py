@@ -55,7 +55,7 @@ _COUNT = np.dtype("<u4")
 _CLASS_BITS = 2
 _CLOSE_BITS = 0.03
 _MOST_FAR = 0xFFFF
-_ATTEMPTS = 4
+_CORRECTIONS = 3
 _SLACK_BITS = 0.5
 
 
@@ -99,13 +99,14 @@ class Ecq:
         source = Source(vector, peak, dither, self._phase_bits)
         step = source.step(self.bits_per_parameter, self._side_bytes)
         search = source.search(self.bits_per_parameter)
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                step = search.better(step, made)
+        coded = source.quantise(step)
+        payload, made = self._pack(vector, coded, seed)
+        for _ in range(_CORRECTIONS if vector.size >= FEW_VALUES else 0):
+            if abs(made - self.bits_per_parameter) < _CLOSE_BITS:
+                break
+            step = search.better(step, made)
             coded = source.quantise(step)
             payload, made = self._pack(vector, coded, seed)
-            if abs(made - self.bits_per_parameter) < _CLOSE_BITS or vector.size < FEW_VALUES:
-                break
         while len(payload) > self.encoded_bytes(vector.size) or coded.far.size > _MOST_FAR:
             step = search.wider(step)
             coded = source.quantise(step)

@@ -80,7 +80,7 @@ class StepSearch:
 
 
 def tried(powers: Powers, bits: float, near: float, trial: Callable[[float], float], sample: Rows) -> float:
-    """The step that makes `bits` a value, if rows `sample`, of which `trial` says what they cost, are typical."""
+    """The step that makes `bits` a value if the rows `sample` are typical: `trial` says what they cost."""
     search, step = StepSearch(powers, bits), near
     for _ in range(_TRIALS):
         before, step = step, search.better(step, trial(step), sample)
