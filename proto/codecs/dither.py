@@ -62,14 +62,14 @@ class Dither:
         rho = np.abs(self.nearest[rows])
         return (rho >> (FIXED_BITS - phase_bits)).astype(np.uint8)
 
-    def points(self, magnitudes: NDArray[np.int32], q: Bits) -> Vector:
+    def points(self, magnitudes: Bits, q: Bits) -> Vector:
         """Magnitudes and parities -> the values they stand for, in steps."""
         nearest = self.nearest
-        opposite = (magnitudes ^ q) & 1
+        opposite = ((magnitudes ^ q) & np.uint8(1)).astype(np.int32)
         rho = np.abs(nearest)
         rho ^= -opposite  # 1 - rho, but for 2^-22 that the next line makes good.
         rho += opposite * (FIXED_ONE + 1)
-        rho += magnitudes << FIXED_BITS
+        rho += magnitudes.astype(np.int32) << FIXED_BITS
         negative = (nearest >> 31) ^ -opposite ^ self.coin
         rho ^= negative
         rho -= negative

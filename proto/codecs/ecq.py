@@ -38,7 +38,7 @@ from proto.codecs import ecq_groups, magnitudes
 from proto.codecs.codec import CodecError, check_finite
 from proto.codecs.dither import Dither
 from proto.codecs.ecq_source import CLASSES, FEW_VALUES, SIDE_SHARE, Quantised, Shape, Source
-from proto.codecs.magnitudes import Lengths, Symbols
+from proto.codecs.magnitudes import Found, Lengths
 from proto.codecs.packing import pack, packed_bytes, unpack
 from proto.codecs.shared_random import SEED_BYTES
 from proto.codecs.trellis import FIXED_ONE, Bits
@@ -51,7 +51,6 @@ _SHIFTED_POINTS = 12
 _SHIFT_UNIT = 64
 _HEADER = struct.Struct("<fIHB")
 _FAR = np.dtype([("place", "<u4"), ("value", "<f4")])
-_COUNT = np.dtype("<u4")
 _CLASS_BITS = 2
 _CLOSE_BITS = 0.03
 _MOST_FAR = 0xFFFF
@@ -75,7 +74,7 @@ class Ecq:
         self.name = f"ecq({bits:g},unbiased)" if self.unbiased else f"ecq({bits:g})"
         # Where steps are small beside the values, it hardly matters where between its points zero lies, and
         # the values of a cell hardly lean to one side.
-        self._phase_bits = (2 if bits < 2.5 else 1 if bits < 3.5 else 0) if self.unbiased else 0
+        self._phase_bits = (2 if bits < 1.25 else 1 if bits < 2.5 else 0) if self.unbiased else 0
         self._shifted = not self.unbiased and bits < 3.5
 
     def encoded_bytes(self, size: int) -> int:
@@ -133,7 +132,7 @@ class Ecq:
         tables = [self._take_table(reader) for _ in range(class_count)]
         keys = ecq_groups.keys(classes, shape, dither, self._phase_bits)
         if self._phase_bits:
-            counts = reader.array(_COUNT, class_count << self._phase_bits).astype(np.int64)
+            counts = reader.array(_count_type(size), class_count << self._phase_bits).astype(np.int64)
         else:
             counts = np.bincount(keys.reshape(-1)[:size], minlength=class_count)
         if counts.sum() != size:
@@ -169,7 +168,7 @@ class Ecq:
                 parts.append(_shifts(coded, index, counts, vector.size).tobytes())
             lengths += _lengths(table, counts.size - 1, self._phase_bits)
         if self._phase_bits:
-            parts.append(np.array([group.size for group in groups], _COUNT).tobytes())
+            parts.append(np.array([group.size for group in groups], _count_type(vector.size)).tobytes())
         words = magnitudes.encode(groups, lengths)
         header = _HEADER.pack(coded.step, len(words) // 4, min(coded.far.size, _MOST_FAR), class_count)
         side = len(header) + sum(map(len, parts))
@@ -183,7 +182,7 @@ class Ecq:
         """About what goes beside the entropy-coded words."""
         largest = int(2.5 * 2**self.bits_per_parameter)
         table = 1 + magnitudes.knots(largest).size + min(largest, _SHIFTED_POINTS) * self._shifted
-        groups = _COUNT.itemsize << self._phase_bits if self._phase_bits else 0
+        groups = 2 << self._phase_bits if self._phase_bits else 0
         classes = 32 if class_count > 1 else 0
         return _HEADER.size + SEED_BYTES * self.unbiased + classes + class_count * (table + groups) + 6
 
@@ -230,6 +229,11 @@ class _Reader:
             raise CodecError(f"{self.name}: {len(self._payload) - self._next} bytes too many")
 
 
+def _count_type(size: int) -> np.dtype[Any]:
+    """Of the sizes of groups."""
+    return np.dtype("<u2" if size < 1 << 16 else "<u4")
+
+
 def _lengths(table: NDArray[np.uint8], largest: int, phase_bits: int) -> list[Lengths]:
     """The code of each phase: in the middle of its part of 0 .. 1, rho is so much more than 1/2."""
     phases = 1 << phase_bits
@@ -267,7 +271,7 @@ def _shifts(coded: Quantised, index: int, counts: NDArray[np.intp], size: int) -
 
 
 def _points(
-    found: Symbols, q: Bits, classes: Bits, tables: Sequence[_Table], dither: Dither | None, step: np.float32
+    found: Found, q: Bits, classes: Bits, tables: Sequence[_Table], dither: Dither | None, step: np.float32
 ) -> Vector:
     """Magnitudes and parities, (steps, lanes) -> values; each sum and product is rounded once, in this
     order."""

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from proto.codecs import trellis
 from proto.codecs.codec import CodecError
 from proto.codecs.dither import Dither
 from proto.codecs.ecq_source import Shape
-from proto.codecs.magnitudes import Symbols
+from proto.codecs.magnitudes import Found, Symbols
 from proto.codecs.trellis import Automaton, Bits
 
 
@@ -37,60 +36,59 @@ def sort_out(magnitudes: Symbols, groups: Bits, size: int, count: int) -> list[S
 
 
 def put_back(
-    groups: Sequence[Symbols], found: Bits, size: int, dither: Dither | None, phase_bits: int
-) -> tuple[Symbols, Bits]:
-    """Magnitudes and parities q, both (steps, lanes), from the groups and from `keys`."""
+    groups: Sequence[Found], found: Bits, size: int, dither: Dither | None, phase_bits: int
+) -> tuple[Found, Bits]:
+    """Magnitudes and parities q, both (steps, lanes), from the groups and from `keys`. Raises CodecError."""
     if phase_bits and dither is not None:
         return _row_by_row(groups, found, size, dither, phase_bits)
-    placed = np.zeros(found.shape, np.int32)
+    placed = np.zeros(found.shape, np.uint8)
     flat = placed.reshape(-1)
     if len(groups) == 1:
         flat[:size] = groups[0]
     else:
         flat[np.argsort(found.reshape(-1)[:size], kind="stable")] = np.concatenate(groups)
-    return placed, _parities(_branch(placed), dither)
-
-
-def _parities(b: Bits, dither: Dither | None) -> Bits:
-    """q of all values, from the b of their magnitudes, both (steps, lanes)."""
     automaton = Automaton()
-    if dither is None:
-        for row in trellis.to_numbers(b):
-            automaton.ask()
-            automaton.tell(row)
-    else:
-        even, flips = dither.branches()
-        for row, flip in zip(trellis.to_numbers(b ^ even), trellis.to_numbers(flips), strict=True):
-            automaton.tell(row ^ (flip & automaton.ask()))
-    return trellis.from_numbers(automaton.q[-b.shape[0] :], b.shape[1])
+    for branch, even, flip in zip(_branches(placed), *_branches_of_zero(dither, placed), strict=True):
+        automaton.tell(branch ^ even ^ (flip & automaton.ask()))
+    return placed, trellis.from_numbers(automaton.asked, found.shape[1])
 
 
 def _row_by_row(
-    groups: Sequence[Symbols], found: Bits, size: int, dither: Dither, phase_bits: int
-) -> tuple[Symbols, Bits]:
+    groups: Sequence[Found], found: Bits, size: int, dither: Dither, phase_bits: int
+) -> tuple[Found, Bits]:
     steps, lanes = found.shape
-    placed, q = np.zeros(found.shape, np.int32), np.zeros(found.shape, np.uint8)
-    even, flips = dither.branches()
-    mirror = np.uint8((1 << phase_bits) - 1)
+    placed = np.zeros(found.shape, np.uint8)
+    evens, flips = _branches_of_zero(dither, placed)
+    mirrored = found ^ np.uint8((1 << phase_bits) - 1)
     taken = [0] * len(groups)
     automaton = Automaton()
     for row in range(0, steps, Automaton.AHEAD):
         block = slice(row, min(row + Automaton.AHEAD, steps))
         asked = [automaton.ask() for _ in range(row, block.stop)]
-        parity = q[block] = trellis.from_numbers(asked, lanes)
-        members = (found[block] ^ (parity * mirror)).reshape(-1)[: size - row * lanes]
+        odd = trellis.from_numbers(asked, lanes).view(bool)
+        members = np.where(odd, mirrored[block], found[block]).reshape(-1)[: size - row * lanes]
         parts = []
         for group, count in enumerate(np.bincount(members, minlength=len(groups)).tolist()):
             parts.append(groups[group][taken[group] : taken[group] + count])
             taken[group] += count
-        if sum(map(len, parts)) < members.size:
+        together = np.concatenate(parts)
+        if together.size < members.size:
             raise CodecError("a group has fewer values than belong to it")
-        placed[block].reshape(-1)[np.argsort(members, kind="stable")] = np.concatenate(parts)
-        for told in trellis.to_numbers(_branch(placed[block]) ^ even[block] ^ (flips[block] & parity)):
-            automaton.tell(told)
-    return placed, q
+        here = placed[block]
+        here.reshape(-1)[members.argsort(kind="stable")] = together
+        for branch, even, flip, q in zip(_branches(here), evens[block], flips[block], asked, strict=True):
+            automaton.tell(branch ^ even ^ (flip & q))
+    return placed, trellis.from_numbers(automaton.asked, lanes)
 
 
-def _branch(magnitudes: Symbols) -> NDArray[np.uint8]:
-    """b of the points of these magnitudes, relative to that of magnitude 0: 0, 1, 1, 0, 0, 1, 1, ..."""
-    return (((magnitudes + 1) >> 1) & 1).astype(np.uint8)
+def _branches(magnitudes: Found) -> list[int]:
+    """Rows of b of the points of these magnitudes, relative to that of magnitude 0: 0, 1, 1, 0, 0, 1, 1, ..."""
+    return trellis.to_numbers((magnitudes + np.uint8(1)) & np.uint8(2))
+
+
+def _branches_of_zero(dither: Dither | None, like: Found) -> tuple[list[int], list[int]]:
+    """Rows of b of magnitude 0 where q is 0, and of whether it is another where q is 1."""
+    if dither is None:
+        return [0] * like.shape[0], [0] * like.shape[0]
+    even, flips = dither.branches()
+    return trellis.to_numbers(even), trellis.to_numbers(flips)

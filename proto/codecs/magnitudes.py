@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from proto.codecs.codec import CodecError
 
 Symbols = NDArray[np.int32]
+Found = NDArray[np.uint8]
+"""Decoded symbols."""
 Lengths = NDArray[np.int64]
 """Code lengths of 0, 1, ... in 1/64 bit."""
 
@@ -120,7 +122,7 @@ def encode(groups: Sequence[Symbols], lengths: Sequence[Lengths]) -> bytes:
     return coder.get_compressed().astype("<u4").tobytes()
 
 
-def decode(words: bytes, counts: Sequence[int], lengths: Sequence[Lengths]) -> list[Symbols]:
+def decode(words: bytes, counts: Sequence[int], lengths: Sequence[Lengths]) -> list[Found]:
     """What encode was given, of groups that have so many members. Raises CodecError."""
     try:
         coder = stream.stack.AnsCoder(np.frombuffer(words, "<u4").astype(np.uint32))
@@ -128,7 +130,7 @@ def decode(words: bytes, counts: Sequence[int], lengths: Sequence[Lengths]) -> l
         raise CodecError(f"entropy-coded words: {error}") from error
     groups = []
     for count, length in zip(counts, lengths, strict=True):
-        symbols = np.zeros(count, np.int32)
+        symbols = np.zeros(count, np.uint8)
         if count and length.size > 1:
             pairs = coder.decode(_pair_model(length), -(-count // 2)).astype(np.uint16)
             symbols[::2] = first = pairs // np.uint16(length.size)

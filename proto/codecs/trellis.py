@@ -148,24 +148,29 @@ class Automaton:
     """So many rows' parities follow from the rows before them."""
 
     def __init__(self) -> None:
-        self.q = [0] * max(_Q_TAPS)
-        self.b = [0] * _B_TAP
+        self._q = [0] * max(_Q_TAPS)
+        self._b = [0] * _B_TAP
 
     def ask(self) -> int:
-        """The next row's q. Call `tell` for it before the row AHEAD rows later."""
-        q = self.b[len(self.q) - max(_Q_TAPS)]
+        """The next row's q. All rows' b but the last AHEAD must have been told."""
+        q = self._b[len(self._q) - max(_Q_TAPS)]
         for tap in _Q_TAPS:
-            q ^= self.q[-tap]
-        self.q.append(q)
+            q ^= self._q[-tap]
+        self._q.append(q)
         return q
 
     def tell(self, b: int) -> None:
         """The b of the oldest row that lacks it."""
-        self.b.append(b)
+        self._b.append(b)
+
+    @property
+    def asked(self) -> list[int]:
+        """The q of all rows so far."""
+        return self._q[max(_Q_TAPS) :]
 
 
 def to_numbers(bits: Bits) -> list[int]:
-    """A whole number for each row of (rows, lanes)."""
+    """A whole number for each row of (rows, lanes); what is not 0 counts as 1."""
     width = -(-bits.shape[1] // 8)
     packed = np.packbits(bits, axis=1).tobytes()
     return [int.from_bytes(packed[at : at + width]) for at in range(0, len(packed), width)]

@@ -173,7 +173,7 @@ def test_no_two_values_share_an_error_under_dither() -> None:
         chosen = trellis.quantise(dither.add(fixed))
         q = (chosen & 1).astype(np.uint8)
         point = (chosen << trellis.FIXED_BITS) + FIXED_HALF - dither.offset
-        magnitude = np.abs(point) >> trellis.FIXED_BITS
+        magnitude = (np.abs(point) >> trellis.FIXED_BITS).astype(np.uint8)
         errors.append(dither.points(magnitude, q) - values)
     error = np.stack(errors)
     deviation = error.std() / math.sqrt(error.size / 5)
