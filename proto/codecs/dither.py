@@ -19,7 +19,6 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from proto.adapter import Vector
 from proto.codecs.shared_random import raw_words
@@ -37,12 +36,11 @@ class Dither:
         self.coin: Fixed = -(words >> 31).astype(np.int32)
         """0 or -1, for s = 1 or -1."""
 
-    def add(self, values: Fixed, rows: NDArray[np.intp] | slice = slice(None)) -> Fixed:
-        """s x + u of the matrix's rows `rows`."""
-        coin = self.coin[rows]
-        dithered = values ^ coin
-        dithered -= coin
-        dithered += self.offset[rows]
+    def add(self, values: Fixed) -> Fixed:
+        """s x + u."""
+        dithered = values ^ self.coin
+        dithered -= self.coin
+        dithered += self.offset
         return dithered
 
     @cached_property
@@ -57,9 +55,9 @@ class Dither:
         even = ((self.nearest + self.offset) >> (FIXED_BITS + 1)) & 1
         return even.astype(np.uint8), (self.nearest < 0).view(np.uint8)
 
-    def phase(self, phase_bits: int, rows: NDArray[np.intp] | slice = slice(None)) -> Bits:
+    def phase(self, phase_bits: int) -> Bits:
         """rho in 2^phase_bits equal parts, if the automaton asks for an even m; mirrored if it is odd."""
-        rho = np.abs(self.nearest[rows])
+        rho = np.abs(self.nearest)
         return (rho >> (FIXED_BITS - phase_bits)).astype(np.uint8)
 
     def points(self, magnitudes: Bits, q: Bits) -> Vector:

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proto.adapter import Vector
-from proto.codecs import ecq_groups, magnitudes
+from proto.codecs import ecq_groups, magnitudes, trellis
 from proto.codecs.codec import CodecError, check_finite
 from proto.codecs.dither import Dither
 from proto.codecs.ecq_source import CLASSES, FEW_VALUES, SIDE_SHARE, Quantised, Shape, Source
@@ -72,6 +72,7 @@ class Ecq:
         self.unbiased = variant == "unbiased"
         self.wants_error_feedback = not self.unbiased
         self.name = f"ecq({bits:g},unbiased)" if self.unbiased else f"ecq({bits:g})"
+        self._code = trellis.FINE if self.unbiased else trellis.FAST
         # Where steps are small beside the values, it hardly matters where between its points zero lies, and
         # the values of a cell hardly lean to one side.
         self._phase_bits = (2 if bits < 1.25 else 1 if bits < 2.5 else 0) if self.unbiased else 0
@@ -95,7 +96,7 @@ class Ecq:
             return _HEADER.pack(0, 0, 0, 0)
         seed = rng.bytes(SEED_BYTES) if self.unbiased else b""
         dither = Dither(seed, Shape.of(vector.size)) if self.unbiased else None
-        source = Source(vector, peak, dither, self._phase_bits)
+        source = Source(vector, peak, dither, self._phase_bits, self._code)
         step = source.step(self.bits_per_parameter, self._side_bytes)
         search = source.search(self.bits_per_parameter)
         coded = source.quantise(step)
@@ -142,7 +143,7 @@ class Ecq:
         reader.finish()
         lengths = [lengths for table in tables for lengths in table.lengths]
         groups = magnitudes.decode(coded, counts.tolist(), lengths)
-        found, q = ecq_groups.put_back(groups, keys, size, dither, self._phase_bits)
+        found, q = ecq_groups.put_back(groups, keys, size, dither, self._phase_bits, self._code)
         vector = _points(found, q, classes, tables, dither, np.float32(step)).reshape(-1)[:size]
         if far_count:
             if far["place"].max() >= size:

@@ -16,7 +16,7 @@ from proto.codecs.codec import CodecError
 from proto.codecs.dither import Dither
 from proto.codecs.ecq_source import Shape
 from proto.codecs.magnitudes import Found, Symbols
-from proto.codecs.trellis import Automaton, Bits
+from proto.codecs.trellis import Automaton, Bits, Code
 
 
 def keys(classes: Bits, shape: Shape, dither: Dither | None, phase_bits: int) -> Bits:
@@ -36,32 +36,32 @@ def sort_out(magnitudes: Symbols, groups: Bits, size: int, count: int) -> list[S
 
 
 def put_back(
-    groups: Sequence[Found], found: Bits, size: int, dither: Dither | None, phase_bits: int
+    groups: Sequence[Found], found: Bits, size: int, dither: Dither | None, phase_bits: int, code: Code
 ) -> tuple[Found, Bits]:
     """Magnitudes and parities q, both (steps, lanes), from the groups and from `keys`. Raises CodecError."""
     if phase_bits and dither is not None:
-        return _row_by_row(groups, found, size, dither, phase_bits)
+        return _row_by_row(groups, found, size, dither, phase_bits, code)
     placed = np.zeros(found.shape, np.uint8)
     flat = placed.reshape(-1)
     if len(groups) == 1:
         flat[:size] = groups[0]
     else:
         flat[np.argsort(found.reshape(-1)[:size], kind="stable")] = np.concatenate(groups)
-    automaton = Automaton()
+    automaton = Automaton(code)
     for branch, even, flip in zip(_branches(placed), *_branches_of_zero(dither, placed), strict=True):
         automaton.tell(branch ^ even ^ (flip & automaton.ask()))
     return placed, trellis.from_numbers(automaton.asked, found.shape[1])
 
 
 def _row_by_row(
-    groups: Sequence[Found], found: Bits, size: int, dither: Dither, phase_bits: int
+    groups: Sequence[Found], found: Bits, size: int, dither: Dither, phase_bits: int, code: Code
 ) -> tuple[Found, Bits]:
     steps, lanes = found.shape
     placed = np.zeros(found.shape, np.uint8)
     evens, flips = _branches_of_zero(dither, placed)
     mirrored = found ^ np.uint8((1 << phase_bits) - 1)
     taken = [0] * len(groups)
-    automaton = Automaton()
+    automaton = Automaton(code)
     for row in range(0, steps, Automaton.AHEAD):
         block = slice(row, min(row + Automaton.AHEAD, steps))
         asked = [automaton.ask() for _ in range(row, block.stop)]
@@ -82,7 +82,7 @@ def _row_by_row(
 
 
 def _branches(magnitudes: Found) -> list[int]:
-    """Rows of b of the points of these magnitudes, relative to that of magnitude 0: 0, 1, 1, 0, 0, 1, 1, ..."""
+    """Rows of b of the points of these magnitudes, relative to that of magnitude 0: 0, 1, 1, 0, 0, 1, ..."""
     return trellis.to_numbers((magnitudes + np.uint8(1)) & np.uint8(2))
 
 

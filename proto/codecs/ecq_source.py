@@ -14,17 +14,19 @@ from proto.adapter import Vector
 from proto.codecs import ecq_step, trellis
 from proto.codecs.dither import Dither
 from proto.codecs.magnitudes import Symbols
-from proto.codecs.trellis import FIXED_BITS, FIXED_HALF, FIXED_ONE, Bits, Fixed
-
-Rows = NDArray[np.intp] | slice
-_ALL = slice(None)
+from proto.codecs.trellis import CELL_POWER, FIXED_BITS, FIXED_HALF, FIXED_ONE, Bits, Code, Fixed
 
 CLASSES = 4
 _LANES, _STEPS = 256, 128
 _FAR_STEPS = 250.0
 """A value beyond is not quantised but sent as it is; the magnitudes stay below magnitudes.LARGEST."""
 _FAR_BITS = 64
-_SAMPLE_VALUES = 4096
+_ALIKE = 0.6
+"""Rows whose mean squares differ less, as log2, are not worth sorting."""
+_TRIED_VALUES = 1 << 14
+_NOISE = np.random.default_rng(0).standard_normal(_TRIED_VALUES + _LANES, np.float32)
+_NOISE_OFF_GRID = _NOISE * np.float32(np.sqrt(CELL_POWER))
+_NOISE_ON_GRID = _NOISE * np.float32(np.sqrt(CELL_POWER - 1 / 12))  # Rounding adds the rest.
 FEW_VALUES = 1024
 """Of fewer the step is as predicted: what they cost says little of their distribution."""
 SIDE_SHARE = 0.05
@@ -69,9 +71,11 @@ class Quantised:
 class Source:
     """A vector of shape (n,), its greatest magnitude `peak` > 0, about to be quantised."""
 
-    def __init__(self, vector: Vector, peak: float, dither: Dither | None, phase_bits: int) -> None:
+    def __init__(
+        self, vector: Vector, peak: float, dither: Dither | None, phase_bits: int, code: Code
+    ) -> None:
         self._size = vector.size
-        self._dither, self._phase_bits = dither, phase_bits
+        self._dither, self._phase_bits, self._code = dither, phase_bits, code
         shape = Shape.of(vector.size)
         # Scaled by a power of two to at most 1, so that squares neither overflow nor vanish.
         self._exponent = max(int(np.frexp(peak)[1]), -120)
@@ -91,11 +95,7 @@ class Source:
         self._classes = self._classify(near)
         side_bits = 8 * side_bytes(int(self._classes.max()) + 1)
         bits -= min(side_bits / self._size, SIDE_SHARE * bits)
-        if self._size < FEW_VALUES:
-            return ecq_step.predicted_step(powers, bits)
-        stride = max(1, powers.size * self._values.shape[1] // _SAMPLE_VALUES)
-        sample = np.sort(np.argsort(powers, kind="stable")[stride // 2 :: stride])
-        return ecq_step.tried(powers, bits, near, lambda step: self._trial(step, sample), sample)
+        return near if self._size < FEW_VALUES else ecq_step.tried(powers, bits, near, self._trial)
 
     def search(self, bits: float) -> ecq_step.StepSearch:
         """For a step that makes `bits` a value, whatever counts as such."""
@@ -105,9 +105,11 @@ class Source:
         """A class for each row by its mean square; all the same where that gains less than it costs."""
         powers, steps = self._powers, self._powers.size
         levels = np.log2(np.maximum(powers, powers.max() * 1e-6))
-        low, high = np.percentile(levels, [5, 95])
-        share = (levels - low) / max(high - low, 1e-9)
-        _, classes = np.unique(np.clip(share * CLASSES, 0, CLASSES - 1).astype(np.uint8), return_inverse=True)
+        low, high = np.sort(levels)[[steps // 20, -1 - steps // 20]]
+        if high - low < _ALIKE:
+            return np.zeros(steps, np.uint8)
+        share = np.clip((levels - low) * (CLASSES / (high - low)), 0, CLASSES - 1)
+        _, classes = np.unique(share.astype(np.uint8), return_inverse=True)
         means = np.bincount(classes, powers) / np.bincount(classes)
         together = ecq_step.predicted_bits(powers.mean(keepdims=True), step)
         apart = ecq_step.predicted_bits(means[classes], step)
@@ -115,48 +117,66 @@ class Source:
         worth = gain > 2 * steps + (CLASSES - 1) * (_TABLE_BITS << self._phase_bits // 2)
         return classes.astype(np.uint8) if worth else np.zeros(steps, np.uint8)
 
-    def _trial(self, step: float, rows: NDArray[np.intp]) -> float:
-        """Bits a value that these rows cost."""
-        tried = self._quantise(step, rows)
-        bits = float(tried.far.size * _FAR_BITS)
-        for group in np.unique(tried.groups):
-            counts = np.bincount(tried.magnitudes[tried.groups == group])
-            seen = counts[counts > 0]
-            total = seen.sum()
-            # The entropy, and what it is short of because few were counted (Miller and Madow).
-            bits += float(seen @ np.log2(total / seen)) + (seen.size - 1) / (2 * np.log(2))
-        return bits / tried.magnitudes.size
+    def _trial(self, step: float) -> float:
+        """About what a value costs, without the search: its point is a random one, as near as the trellis'.
+
+        Such a point is the value with the right noise, rounded to one of them; or under dither, where points
+        lie anywhere, not rounded. At most _TRIED_VALUES are tried.
+        """
+        stride = max(2, -(-self._size // _TRIED_VALUES))
+        points = self._values[::stride] * np.float32(1 / step)
+        noise = _NOISE_OFF_GRID if self._dither else _NOISE_ON_GRID
+        points += noise[: points.size].reshape(points.shape)
+        np.abs(points, out=points)
+        far = int(np.count_nonzero(points > _FAR_STEPS)) if self._peak > _FAR_STEPS * step else 0
+        np.minimum(points, np.float32(_FAR_STEPS), out=points)
+        tried = points.astype(np.intp)
+        kinds = self._classes[::stride].astype(np.intp)[:, None] << self._phase_bits
+        if self._phase_bits:
+            points -= tried
+            phases = (points * np.float32(1 << self._phase_bits)).astype(np.intp)
+            kinds = kinds | (phases ^ -(tried & 1) & ((1 << self._phase_bits) - 1))
+        counts = np.bincount((tried + (kinds << 8)).reshape(-1))
+        padded = np.zeros(-(-counts.size // 256) * 256)
+        padded[: counts.size] = counts
+        table = padded.reshape(-1, 256)
+        # The entropy, and what it is short of because few were counted (Miller and Madow).
+        seen = np.count_nonzero(table, axis=1)
+        bits = _xlog2x(table.sum(axis=1)) - _xlog2x(table)
+        bits += float(np.maximum(seen - 1, 0).sum()) / (2 * np.log(2))
+        return (bits + far * _FAR_BITS) / tried.size
 
     def quantise(self, step: float) -> Quantised:
         """All values, with a step in units of 2^exponent."""
-        return self._quantise(step, _ALL)
-
-    def _quantise(self, step: float, rows: Rows) -> Quantised:
         least = 2.0 ** (_SMALLEST_STEP_EXPONENT - self._exponent)
         rounded = np.float32(max(step, least))
-        scaled = self._values[rows] * np.float32(FIXED_ONE / rounded)
+        scaled = self._values * np.float32(FIXED_ONE / rounded)
         far = np.zeros(0, np.intp)
         if self._peak > _FAR_STEPS * rounded:
             far = np.flatnonzero(np.abs(scaled) > _FAR_STEPS * FIXED_ONE)
             scaled.reshape(-1)[far] = 0
         np.rint(scaled, out=scaled)
         values = scaled.astype(np.int32)
-        classes = self._classes[rows]
-        groups = np.broadcast_to(classes[:, None] << self._phase_bits, values.shape)
+        groups = np.broadcast_to(self._classes[:, None] << self._phase_bits, values.shape)
         if self._dither is not None:
-            values = self._dither.add(values, rows)
-        chosen = trellis.quantise(values)
+            values = self._dither.add(values)
+        chosen = trellis.quantise(values, self._code)
         points = (chosen << FIXED_BITS) + FIXED_HALF
         values -= points
         if self._dither is not None:
-            points -= self._dither.offset[rows]
+            points -= self._dither.offset
             if self._phase_bits:
                 mirrored = (chosen & 1).astype(np.uint8) * np.uint8((1 << self._phase_bits) - 1)
-                groups = groups | (self._dither.phase(self._phase_bits, rows) ^ mirrored)
+                groups = groups | (self._dither.phase(self._phase_bits) ^ mirrored)
         negative = points >> 31
         values ^= negative
         values -= negative
         np.abs(points, out=points)
         points >>= FIXED_BITS
         own_step = np.float32(np.ldexp(rounded, self._exponent))
-        return Quantised(own_step, classes, groups, points, values, far)
+        return Quantised(own_step, self._classes, groups, points, values, far)
+
+
+def _xlog2x(counts: NDArray[np.float64]) -> float:
+    """The sum of count * log2(count); 0 counts as 0."""
+    return float((counts * np.log2(np.maximum(counts, 1))).sum())

@@ -3,7 +3,7 @@
 A row of mean square p, quantised with an error of mean square N, costs about 1/2 log2(1 + p/N) bits a
 value (the rate of a Gaussian channel with that noise) and what the quantiser is short of ideal. That formula
 says how the rate changes with the step; how far it is off, because values are not Gaussian, a trial
-on one row in eight tells. One step for all rows gives each the same error, the best that
+tells. One step for all rows gives each the same error, the best that
 there is for the mean (reverse water-filling: Cover and Thomas, Elements of Information Theory, section 10.3).
 """
 
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from proto.codecs.trellis import CELL_POWER
 
 Powers = NDArray[np.float64]
-Rows = NDArray[np.intp]
 
 _SHORT_OF_IDEAL_BITS = 0.08
 _NEGLIGIBLE = 1e-12
@@ -59,16 +58,13 @@ class StepSearch:
         self._powers, self._bits = powers, bits
         self._narrow, self._wide = 0.0, math.inf
 
-    def better(self, step: float, made: float, sample: Rows | None = None) -> float:
-        """As the formula says; halfway between what was too narrow and too wide, where it leads out of there.
-
-        `made` by the rows `sample`, or by all.
-        """
+    def better(self, step: float, made: float) -> float:
+        """As the formula says, or halfway between too narrow and too wide steps where it leads out of there."""
         if made > self._bits:
             self._narrow = max(self._narrow, step)
         else:
             self._wide = min(self._wide, step)
-        off = made - predicted_bits(self._powers if sample is None else self._powers[sample], step)
+        off = made - predicted_bits(self._powers, step)
         found = predicted_step(self._powers, self._bits - off, step)
         if self._narrow < found < self._wide or not (self._narrow and self._wide < math.inf):
             return found
@@ -79,11 +75,11 @@ class StepSearch:
         return self._wide if step < self._wide < math.inf else 4 * step
 
 
-def tried(powers: Powers, bits: float, near: float, trial: Callable[[float], float], sample: Rows) -> float:
-    """The step that makes `bits` a value if the rows `sample` are typical: `trial` says what they cost."""
+def tried(powers: Powers, bits: float, near: float, trial: Callable[[float], float]) -> float:
+    """The step that makes `bits` a value; `trial` says about what a value costs with one."""
     search, step = StepSearch(powers, bits), near
     for _ in range(_TRIALS):
-        before, step = step, search.better(step, trial(step), sample)
+        before, step = step, search.better(step, trial(step))
         if abs(math.log2(step / before)) < _NEAR:
             break
     return step

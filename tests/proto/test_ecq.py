@@ -15,7 +15,7 @@ from proto import codecs
 from proto.adapter import Vector
 from proto.codecs import CodecError, magnitudes, trellis
 from proto.codecs.dither import Dither
-from proto.codecs.trellis import FIXED_HALF, FIXED_ONE, Automaton
+from proto.codecs.trellis import FIXED_HALF, FIXED_ONE, Automaton, Code
 from proto.segments import SEGMENT_VALUES
 
 
@@ -24,32 +24,41 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def rate_and_error(name: str, vector: Vector) -> tuple[float, float]:
-    """Bits a value, and the mean square error over the mean square."""
-    codec = codecs.parse(name)
-    payload = codec.encode(vector, rng(1))
-    error = codec.decode(payload, vector.size).astype(np.float64) - vector
-    return 8 * len(payload) / vector.size, float((error**2).sum() / (vector.astype(np.float64) ** 2).sum())
+    """Bits a value, and the mean square error over the mean square; segment by segment."""
+    codec, length, error, power = codecs.parse(name), 0, 0.0, 0.0
+    for start in range(0, vector.size, SEGMENT_VALUES):
+        segment = vector[start : start + SEGMENT_VALUES]
+        payload = codec.encode(segment, rng(start))
+        length += len(payload)
+        error += float(((codec.decode(payload, segment.size).astype(np.float64) - segment) ** 2).sum())
+        power += float((segment.astype(np.float64) ** 2).sum())
+    return 8 * length / vector.size, error / power
+
+
+def gaussian(segments: int) -> Vector:
+    """Each segment's rate and error alone may be 0.006 bits off the mean."""
+    return rng().standard_normal(segments * SEGMENT_VALUES, np.float32)
 
 
 @pytest.mark.parametrize("bits", [0.5, 1, 1.5, 2, 3, 4, 6])
 def test_gaussian_values_are_within_a_tenth_of_a_bit_of_the_bound(bits: float) -> None:
     """Shannon's D = 2^(-2R); a scalar quantiser with an ideal entropy coder is 0.25 bits above it."""
-    rate, error = rate_and_error(f"ecq({bits:g})", rng().standard_normal(SEGMENT_VALUES, np.float32))
-    assert rate == pytest.approx(bits, abs=0.03)
+    rate, error = rate_and_error(f"ecq({bits:g})", gaussian(4))
+    assert rate == pytest.approx(bits, abs=0.02)
     assert rate + 0.5 * math.log2(error) < 0.1
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
 def test_unbiased_gaussian_values_are_within_a_tenth_of_a_bit_of_their_bound(bits: float) -> None:
     """D = 1 / (2^(2R) - 1): an error that does not depend on the values cannot be less."""
-    rate, error = rate_and_error(f"ecq({bits},unbiased)", rng().standard_normal(SEGMENT_VALUES, np.float32))
-    assert rate == pytest.approx(bits, abs=0.03)
+    rate, error = rate_and_error(f"ecq({bits},unbiased)", gaussian(8))
+    assert rate == pytest.approx(bits, abs=0.02)
     assert rate - 0.5 * math.log2(1 + 1 / error) < 0.1
 
 
 def test_rows_that_differ_in_size_cost_less_than_the_bound_for_alike_ones() -> None:
     sizes = np.repeat([0.3, 1.0], SEGMENT_VALUES // 2).astype(np.float32)
-    rate, error = rate_and_error("ecq(3)", sizes * rng().standard_normal(SEGMENT_VALUES, np.float32))
+    rate, error = rate_and_error("ecq(3)", sizes * gaussian(1))
     assert rate + 0.5 * math.log2(error) < -0.1
 
 
@@ -145,15 +154,16 @@ def test_payloads_that_no_encoder_makes_are_refused(payload: bytes, complaint: s
         codecs.parse("ecq(2)").decode(payload, 4096)
 
 
-def test_the_trellis_finds_the_best_of_all_allowed_sequences() -> None:
+@pytest.mark.parametrize("code", [trellis.FAST, trellis.FINE])
+def test_the_trellis_finds_the_best_of_all_allowed_sequences(code: Code) -> None:
     """Against every sequence that the decoder's automaton allows, tried one by one."""
     values = rng(2).uniform(-2, 2, (7, 5))
     fixed = np.rint(values * FIXED_ONE).astype(np.int32)
-    chosen = trellis.quantise(fixed)
+    chosen = trellis.quantise(fixed, code)
     found = ((chosen + 0.5 - values) ** 2).sum(axis=0)
     best = np.full(5, np.inf)
     for branches in itertools.product((0, 1), repeat=7):
-        automaton, error = Automaton(), np.zeros(5)
+        automaton, error = Automaton(code), np.zeros(5)
         for value, b in zip(values, branches, strict=True):
             residue = 3 - 2 * b if automaton.ask() else 2 * b
             automaton.tell(b)
@@ -170,7 +180,7 @@ def test_no_two_values_share_an_error_under_dither() -> None:
     errors = []
     for seed in range(12):
         dither = Dither(bytes([seed] * 8), (128, 256))
-        chosen = trellis.quantise(dither.add(fixed))
+        chosen = trellis.quantise(dither.add(fixed), trellis.FINE)
         q = (chosen & 1).astype(np.uint8)
         point = (chosen << trellis.FIXED_BITS) + FIXED_HALF - dither.offset
         magnitude = (np.abs(point) >> trellis.FIXED_BITS).astype(np.uint8)
