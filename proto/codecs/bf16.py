@@ -6,7 +6,7 @@ import numpy as np
 
 from proto.adapter import Vector
 from proto.codecs.blocks import from_bfloat16, to_bfloat16
-from proto.codecs.codec import CodecError, check_finite, check_length
+from proto.codecs.codec import check_finite, check_length, check_magnitudes
 from proto.codecs.fields import Field, FixedLength
 
 _LARGEST = float.fromhex("0x1.fep127")  # The largest finite bfloat16.
@@ -21,9 +21,7 @@ class Bf16(FixedLength):
         return (Field(2 * size, planes=2),)
 
     def encode(self, vector: Vector, rng: np.random.Generator) -> bytes:
-        check_finite(self, vector)
-        if vector.size and (largest := float(np.abs(vector).max())) > _LARGEST:
-            raise CodecError(f"bf16: value {largest:g} is beyond {_LARGEST:g}")
+        check_magnitudes(self, vector, _LARGEST)
         return to_bfloat16(vector).astype("<u2").tobytes()
 
     def decode(self, payload: bytes, size: int) -> Vector:

@@ -56,6 +56,13 @@ def check_finite(codec: Codec, vector: Vector) -> None:
         raise CodecError(f"{codec.name}: value {index} of {vector.size} is {vector[index]}")
 
 
+def check_magnitudes(codec: Codec, vector: Vector, largest: float) -> None:
+    """Refuse NaN, Inf and whatever is beyond the `largest` finite number of a format."""
+    check_finite(codec, vector)
+    if vector.size and (peak := float(np.abs(vector).max())) > largest:
+        raise CodecError(f"{codec.name}: value {peak:g} is beyond {largest:g}")
+
+
 def whole_argument(codec: str, argument: str, value: object, least: int, most: int) -> int:
     """Such a number as an argument of a codec's name. Raises CodecError for anything else."""
     if not isinstance(value, int) or not least <= value <= most:

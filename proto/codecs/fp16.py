@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from proto.adapter import Vector
-from proto.codecs.codec import CodecError, check_finite, check_length
+from proto.codecs.codec import check_finite, check_length, check_magnitudes
 from proto.codecs.fields import Field, FixedLength
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -20,9 +20,7 @@ class Fp16(FixedLength):
         return (Field(2 * size, planes=2),)
 
     def encode(self, vector: Vector, rng: np.random.Generator) -> bytes:
-        check_finite(self, vector)
-        if vector.size and (largest := float(np.abs(vector).max())) > _LARGEST:
-            raise CodecError(f"fp16: value {largest:g} is beyond {_LARGEST:g}")
+        check_magnitudes(self, vector, _LARGEST)
         return vector.astype("<f2").tobytes()
 
     def decode(self, payload: bytes, size: int) -> Vector:

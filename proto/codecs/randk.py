@@ -1,7 +1,8 @@
 """randk(fraction): values chosen at random, multiplied by size / count, so that the mean is the vector.
 
 Konecny et al., arXiv 1610.05492 (their subsampling), and Wangni et al., arXiv 1710.09854: which values travel
-follows from a seed, so their indices cost 8 bytes in all. As unbiased as the codec of the values.
+follows from a seed, so their indices cost 8 bytes in all. As unbiased as the codec of the values, and never
+for error feedback: as values are scaled up, what is left out would grow from round to round.
 
 Payload: the seed, then the values by their codec.
 """

@@ -151,6 +151,17 @@ def test_values_beyond_what_a_codec_carries_are_refused(name: str) -> None:
         codecs.parse(name).encode(vector, rng())
 
 
+@pytest.mark.parametrize("name", ["int8", "int2", "nf4", "qsgd(2)", "qsgd(8)", "eden(1)", "eden(4)", "sign"])
+def test_the_largest_values_that_a_codec_takes_come_back(name: str) -> None:
+    """Nothing overflows on the way, neither in a block's sums nor in its scale."""
+    vector = np.full(5000, 1e34, np.float32)
+    decoded = round_trip(name, vector)
+    assert decoded.mean(dtype=np.float64) == pytest.approx(1e34, rel=0.1)
+    spike = np.zeros(5000, np.float32)
+    spike[4000] = -1e34
+    assert np.abs(round_trip(name, spike)).max() <= 1.01e34
+
+
 @pytest.mark.parametrize("name", FIXED)
 def test_a_payload_of_another_length_is_refused(name: str) -> None:
     """A byte too many or too few is never guessed at."""

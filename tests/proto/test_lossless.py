@@ -96,6 +96,13 @@ def test_a_bomb_is_refused_before_memory_is_taken(frame: bytes, complaint: str) 
     assert peak < 100_000
 
 
+def test_a_frame_longer_than_what_is_in_it_is_refused() -> None:
+    """Though it would decode: encode leaves such bytes as they are."""
+    plain = rng().standard_normal(100, np.float32).tobytes()
+    with pytest.raises(CodecError, match=r"fp32\|zstd: 411 bytes, beginning with"):
+        codecs.parse("zstd").decode(b"\1" + zstandard.ZstdCompressor().compress(plain), 100)
+
+
 @pytest.mark.parametrize(
     ("payload", "complaint"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto import codecs
@@ -52,6 +52,13 @@ def test_bf16_rounds_ties_to_even() -> None:
     assert round_trip("bf16", ties).tolist() == [1, 1 + 2.0**-6, -1]
 
 
+def test_bf16_refuses_what_would_become_infinite() -> None:
+    largest = np.array([float.fromhex("0x1.fep127")], np.float32)
+    np.testing.assert_array_equal(round_trip("bf16", largest), largest)
+    with pytest.raises(CodecError, match="is beyond"):
+        round_trip("bf16", np.nextafter(largest, np.inf, dtype=np.float32))
+
+
 @pytest.mark.parametrize(
     ("name", "half", "steps"),
     [
@@ -61,6 +68,7 @@ def test_bf16_rounds_ties_to_even() -> None:
     ],
 )
 @given(vector=vectors())
+@settings(max_examples=30)
 def test_a_value_is_off_by_at_most_so_many_steps_of_its_own_block(
     name: str, half: float, steps: float, vector: Vector
 ) -> None:

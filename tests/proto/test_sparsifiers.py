@@ -82,6 +82,13 @@ def test_indices_that_no_encoder_makes_are_refused(payload: bytes, complaint: st
         decode_indices(payload, 3, 20)
 
 
+def test_bytes_after_the_last_index_are_refused() -> None:
+    payload = encode_indices(np.arange(3), 200)
+    assert len(payload) < most_bytes(3, 200)
+    with pytest.raises(CodecError, match="3 indices in 4 bytes, not 3"):
+        decode_indices(payload + b"\0", 3, 200)
+
+
 def test_a_length_that_reaches_beyond_the_payload_is_refused() -> None:
     with pytest.raises(CodecError, match="10 bytes end before the values do"):
         codecs.parse("topk(0.1)").decode(b"\xff\xff\xff\xff" + bytes(6), 1000)
