@@ -59,7 +59,7 @@ class StepSearch:
         self._narrow, self._wide = 0.0, math.inf
 
     def better(self, step: float, made: float) -> float:
-        """As the formula says, or halfway between too narrow and too wide steps where it leads out of there."""
+        """As the formula says, or halfway between too narrow and too wide where it leads out of there."""
         if made > self._bits:
             self._narrow = max(self._narrow, step)
         else:

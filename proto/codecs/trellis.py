@@ -83,7 +83,7 @@ FINE = Code(16, (1, 4))
 def _residues(before: Bits, after: Bits) -> Bits:
     """m mod 4 on the way from one state to another: 0 or 2 if q is 0; 3 or 1, if b is 0 or 1, if q is 1."""
     twice_b = (after ^ (before >> 1)) & np.uint8(1 << (_B_TAP - 1))  # No q enters there.
-    residues: Bits = twice_b ^ ((before & np.uint8(1)) * np.uint8(3))
+    residues: Bits = np.bitwise_xor(twice_b, (before & np.uint8(1)) * np.uint8(3))
     return residues
 
 
