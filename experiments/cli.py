@@ -288,7 +288,7 @@ def bench_codecs(
 
     result = codecs.run(codec or codecs.CODECS)
     codecs.write(result, output)
-    _end_bench(result.to_json(), (output / "codecs.md").read_text(), result.holds, as_json)
+    end_bench(result.to_json(), (output / "codecs.md").read_text(), result.holds, as_json)
 
 
 @bench.command("scale")

@@ -41,7 +41,8 @@ def load_updates() -> list[Vector]:
 def record() -> list[Vector]:
     """Train, and return each device's update."""
     from client.diffusion.base import load_base
-    from client.diffusion.lora import TARGET_MODULES, DiffusionTrainer, initial_adapter
+    from client.diffusion.lora import TARGET_MODULES, initial_adapter
+    from client.diffusion.trainer import DiffusionTrainer
 
     _, before = initial_adapter(load_base("bundled"), _RANK, list(TARGET_MODULES), 0)
     updates = []
