@@ -1,4 +1,7 @@
-"""A round's global adapter on its way down: decoded while it comes, kept when the connection breaks."""
+"""A round's global adapter on its way down: decoded while it comes, kept when the connection breaks.
+
+It comes whole, or as the difference to the one the device holds, which becomes the new one in place.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,23 @@ from proto.segments import SegmentDecoder, Segments
 
 
 class Download:
-    """One payload; memory is the vector it becomes and less than a segment more."""
+    """One payload; memory is the vector it becomes and less than a segment more.
 
-    def __init__(self, start: pb.RoundStart, size: int, events: EventLog) -> None:
+    `base`, shape (size,), is the adapter of `start.base_round`, if the device holds it: the download's from
+    now on. Raises PayloadError where it is missing.
+    """
+
+    def __init__(self, start: pb.RoundStart, size: int, events: EventLog, base: Vector | None = None) -> None:
         codec = codecs.parse(start.downlink_codec)
         most = Segments(codec, size).payload_bytes
         if start.payload_bytes > most:
             raise PayloadError(f"{start.payload_bytes} bytes announced, {size} values make {most}")
+        if start.base_round and base is None:
+            raise PayloadError(
+                f"a difference to the adapter of round {start.base_round}, which is not held here"
+            )
         self.start = start
-        self.vector: Vector | None = np.empty(size, np.float32)
+        self.vector: Vector | None = np.empty(size, np.float32) if base is None else base
         """Shape (size,), decoded as far as it has come; None once it was taken out."""
         self._intake = Intake(start.payload_bytes)
         self._decoder = SegmentDecoder(codec, size)
@@ -54,7 +65,11 @@ class Download:
         if self.vector is None:
             raise PayloadError(f"more than the {self.received} bytes of round {self.start.round}")
         for first, values in self._decoder.feed(self._intake.accept(instruction.chunk)):
-            self.vector[first : first + values.size] = values
+            part = self.vector[first : first + values.size]
+            if self.start.base_round:
+                part += values
+            else:
+                part[:] = values
         self._progress.report(self.received)
 
     def take(self) -> Vector:
@@ -63,6 +78,7 @@ class Download:
         self._events.write(
             "download_end",
             round=self.start.round,
+            kind="delta" if self.start.base_round else "full",
             payload_bytes=self.received,
             message_bytes=self._message_bytes,
             **asdict(read_counters()),

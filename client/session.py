@@ -19,6 +19,7 @@ import numpy as np
 from client.counters import read_counters
 from client.device import Compute
 from client.download import Download
+from client.feedback import Feedback
 from client.presence import presence
 from client.progress import Progress
 from client.trainers import build_trainer
@@ -74,7 +75,10 @@ class Session:
         self._run_id = ""
         self._trainer: Trainer | None = None
         self._download: Download | None = None
+        self._held: tuple[int, Vector] | None = None
+        """The adapter to which a later round may bring the difference, and its round."""
         self._unsent: Update | None = None
+        self._feedback: Feedback | None = None
 
     def run(self) -> None:
         """Take part until the server says finish. Raises SessionError."""
@@ -188,7 +192,8 @@ class Session:
                 if self._download is None or self._download.start.payload_id != start.payload_id:
                     # Another payload than before: of that, the rest will not come.
                     self._download = None
-                    self._download = Download(start, self._trainer.layout.size, self.events)
+                    size = self._trainer.layout.size
+                    self._download = Download(start, size, self.events, self._take_held(start.base_round))
                 self._download.count(instruction)
             elif self._download is not None:
                 self._download.add(instruction)
@@ -197,6 +202,11 @@ class Session:
         if self._download is None:
             raise SessionError(f"{self.server} sent a chunk of no round")
         return self._download
+
+    def _take_held(self, round_number: int) -> Vector | None:
+        """The adapter of that round, if this device holds it; whichever it holds, it does no longer."""
+        held, self._held = self._held, None
+        return held[1] if held is not None and held[0] == round_number else None
 
     def _work(self, start: pb.RoundStart, adapter: Vector) -> Update:
         """Train: what goes up is the difference to the adapter that came down."""
@@ -224,6 +234,11 @@ class Session:
             overrun_s=max(0.0, -hold_s),
         )
         np.subtract(result.vector, adapter, out=result.vector)
+        if start.error_feedback:
+            self._feedback = self._feedback or Feedback(self.events, number)
+            self._feedback.add_to(result.vector)
+        if start.keep:
+            self._held = number, adapter
         key = pb.UploadKey(client_id=self.client_id, session=self._session, run_id=self._run_id, round=number)
         return Update(
             key, start.uplink_codec, result.vector, steps=result.steps, loss=result.loss, events=self.events
@@ -231,9 +246,11 @@ class Session:
 
     def _send(self, stub: federation_pb2_grpc.FederationStub) -> None:
         """Upload what there is to upload; a cut leaves it for the next connection."""
-        if self._unsent is not None:
-            self._unsent.send(stub, timeout_s=self.reconnect_s)
+        if (update := self._unsent) is not None:
+            taken = update.send(stub, timeout_s=self.reconnect_s)
             self._unsent = None
+            if taken and self._feedback is not None:
+                self._feedback.settle(update.vector, update.encoder, update.round_number)
 
     def _require_ok(self, status: pb.Status, reason: str) -> None:
         if status != pb.STATUS_OK:

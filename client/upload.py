@@ -36,22 +36,25 @@ class Update:
         self, key: pb.UploadKey, codec: str, vector: Vector, *, steps: int, loss: float, events: EventLog
     ) -> None:
         self.round_number = key.round
+        self.vector = vector
         self._key, self._codec = key, codecs.parse(codec)
         self._steps, self._loss = steps, loss
         self._events = events
         name = np.frombuffer(key.client_id.encode(), np.uint8)
-        self._encoder = SegmentEncoder(self._codec, vector, (key.round, *name.tolist()))
+        self.encoder = SegmentEncoder(self._codec, vector, (key.round, *name.tolist()))
         self._attempt = 0
         self._failure: CodecError | None = None
 
-    def send(self, stub: federation_pb2_grpc.FederationStub, timeout_s: float) -> None:
-        """Upload it, or what is missing of it. Raises RpcError when the connection breaks, CodecError."""
+    def send(self, stub: federation_pb2_grpc.FederationStub, timeout_s: float) -> bool:
+        """Upload it, or what is missing of it; whether the server has taken it.
+
+        Raises RpcError when the connection breaks, CodecError.
+        """
         offset = 0
         if self._attempt:
             held = stub.UploadStatus(self._key, timeout=timeout_s)
             if held.status != pb.STATUS_OK:
-                self._settled(held)
-                return
+                return self._settled(held)
             offset = held.received
         damaged = 0
         while True:
@@ -63,16 +66,15 @@ class Update:
             damaged += 1
             again = reply.status in (pb.STATUS_CORRUPT, pb.STATUS_INCOMPLETE)
             if not again or damaged >= _DAMAGED_ATTEMPTS:
-                self._settled(reply)
-                return
+                return self._settled(reply)
 
     def _parts(self, offset: int) -> Iterator[pb.UploadPart]:
         """Header and chunks; gRPC takes the next part when the last is on its way."""
         try:
-            pieces = self._encoder.pieces(offset)
+            pieces = self.encoder.pieces(offset)
             first = next(pieces, b"")
             if self._attempt == 1:
-                length = self._encoder.segments.payload_bytes
+                length = self.encoder.segments.payload_bytes
                 self._write("encode_end", payload_bytes=length, **asdict(read_counters()))
             self._write("upload_start", attempt=self._attempt, offset=offset)
             yield pb.UploadPart(header=self._header(offset))
@@ -88,23 +90,25 @@ class Update:
             key=self._key,
             attempt=self._attempt,
             codec=self._codec.name,
-            payload_bytes=self._encoder.segments.payload_bytes,
+            payload_bytes=self.encoder.segments.payload_bytes,
             offset=offset,
             steps=self._steps,
             loss=self._loss,
         )
 
-    def _settled(self, reply: pb.UploadReply) -> None:
+    def _settled(self, reply: pb.UploadReply) -> bool:
         self._write(
             "upload_end",
             status=pb.Status.Name(reply.status),
             reason=reply.reason,
             attempts=self._attempt,
-            encode_cpu_s=self._encoder.cpu_s,
+            encode_cpu_s=self.encoder.cpu_s,
             **asdict(read_counters()),
         )
-        if reply.status not in (pb.STATUS_OK, pb.STATUS_ALREADY_HELD):
+        taken = reply.status in (pb.STATUS_OK, pb.STATUS_ALREADY_HELD)
+        if not taken:
             log.warning("round %d: update not taken: %s", self.round_number, reply.reason)
+        return taken
 
     def _write(self, event: str, **fields: object) -> None:
         self._events.write(event, round=self.round_number, **fields)

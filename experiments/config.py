@@ -21,6 +21,7 @@ from experiments.config_section import Section
 from experiments.units import Duration, Fraction
 from proto import codecs
 from server import selection
+from server.downlink import parse_exact
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
 
@@ -62,6 +63,37 @@ class Link(Section):
     @model_validator(mode="after")
     def _codec_exists(self) -> Self:
         codecs.parse(self.codec)
+        return self
+
+
+class Uplink(Link):
+    error_feedback: Literal["auto", "on", "off"] = "auto"
+    """Whether what the codec left out of a device's update goes up with its next one; auto: if the codec
+    wants it. Costs the device memory for one more vector."""
+
+    @field_validator("error_feedback", mode="before")
+    @classmethod
+    def _yaml_knows_on_and_off(cls, value: Any) -> Any:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+class Downlink(Link):
+    delta: bool = False
+    """Whether devices that hold the version before get the difference to it, in `codec`, and only others all
+    of it. Costs the server memory for one more vector."""
+    full_codec: str = "fp32"
+    """In which they get all of it: one that is exact to the bit."""
+
+    @model_validator(mode="after")
+    def _exact_and_needed(self) -> Self:
+        if not self.delta and self.full_codec != "fp32":
+            raise ValueError(
+                "full_codec: goes with delta=true; without it the whole adapter goes down in codec"
+            )
+        try:
+            parse_exact(self.full_codec)
+        except codecs.CodecError as error:
+            raise ValueError(f"full_codec: {error}") from error
         return self
 
 
@@ -117,8 +149,8 @@ class Experiment(Section):
     adapter: Adapter = Adapter()
     training: Training = Training()
     compute: Compute = Compute()
-    uplink: Link = Link()
-    downlink: Link = Link()
+    uplink: Uplink = Uplink()
+    downlink: Downlink = Downlink()
     federation: Federation = Federation()
     network: Network
     emulation: Emulation = Emulation()

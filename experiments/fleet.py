@@ -139,6 +139,7 @@ class Fleet:
             "cohort": federation.cohort,
             "selection": federation.selection,
             "uplink-codec": experiment.uplink.codec,
+            "error-feedback": experiment.uplink.error_feedback,
             "downlink-codec": experiment.downlink.codec,
             "seed": experiment.seed,
             "deadline": federation.round_deadline * experiment.dilation,
@@ -155,6 +156,8 @@ class Fleet:
             options |= {"availability": kept, "availability-scale": experiment.dilation}
             if federation.availability_period is not None:
                 options["availability-period"] = federation.availability_period
+        if experiment.downlink.delta:
+            options["full-codec"] = experiment.downlink.full_codec
         if federation.late == "next_round":
             options["staleness-exponent"] = federation.staleness_exponent
         command = [sys.executable, "-m", "server"]

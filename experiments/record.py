@@ -44,6 +44,7 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
     row |= {f"{phase}_s": client.phase_s(phase) for phase in PHASES}
     row["turnaround_s"] = client.between_s("download_start", "upload_received")
     row |= {
+        "downlink_kind": client.value("download_end", "kind") or client.value("download_start", "kind"),
         "payload_down_bytes": payload_down,
         "message_down_bytes": client.value("download_end", "message_bytes"),
         "wire_down_bytes": _counted(_WIRE, client.before, after_download),
@@ -56,6 +57,8 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
         "loss": client.value("compute_end", "loss"),
         "cpu_s": client.value("compute_end", "cpu_s"),
         "encode_cpu_s": client.value("upload_end", "encode_cpu_s"),
+        "update_norm": client.value("error_feedback", "update_norm"),
+        "residual_norm": client.value("error_feedback", "residual_norm"),
         "overrun_s": client.value("compute_end", "overrun_s"),
         "upload_attempts": client.value("upload_end", "attempts"),
         "upload_status": client.value("upload_end", "status"),

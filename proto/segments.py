@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -50,13 +51,22 @@ class Segments:
         return stop - start
 
 
+class Values(Protocol):
+    """A vector of shape (size,), or what is computed when a slice of it is read."""
+
+    @property
+    def size(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Vector: ...
+
+
 class SegmentEncoder:
     """A vector of shape (size,) -> its payload from any byte on, the same bytes each time.
 
     `seed`: whatever tells this payload from all others (client, round, ...). The vector must not change.
     """
 
-    def __init__(self, codec: Codec, vector: Vector, seed: Sequence[int]) -> None:
+    def __init__(self, codec: Codec, vector: Values, seed: Sequence[int]) -> None:
         self.segments = Segments(codec, vector.size)
         self.cpu_s = 0.0
         """Processor time spent encoding, in seconds."""

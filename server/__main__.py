@@ -54,7 +54,13 @@ def parser() -> argparse.ArgumentParser:
         "--availability-scale", type=float, default=1.0, metavar="X", help="real seconds in one of the trace"
     )
     cli.add_argument("--uplink-codec", default="fp32")
+    cli.add_argument("--error-feedback", choices=("auto", "on", "off"), default="auto", help="at the devices")
     cli.add_argument("--downlink-codec", default="fp32")
+    cli.add_argument(
+        "--full-codec",
+        metavar="CODEC",
+        help="send differences down; this codec, an exact one, brings the whole adapter where it is needed",
+    )
     cli.add_argument("--seed", type=int, default=0)
     cli.add_argument("--deadline", type=float, default=3600, help="seconds until a round closes")
     cli.add_argument("--join-timeout", type=float, default=300, help="seconds to wait for all devices")
@@ -71,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 async def serve(arguments: argparse.Namespace) -> bool:
     """Run all rounds; returns whether each had an update."""
-    codecs.parse(arguments.uplink_codec)
+    uplink = codecs.parse(arguments.uplink_codec)
     codecs.parse(arguments.downlink_codec)
     layout, adapter = load_adapter(arguments.initial)
     events = EventLog(arguments.events, "server")
@@ -88,6 +94,9 @@ async def serve(arguments: argparse.Namespace) -> bool:
             close_share=arguments.close_after,
             close_grace_s=arguments.close_grace,
             staleness_exponent=arguments.staleness_exponent,
+            error_feedback=arguments.error_feedback == "on"
+            or (arguments.error_feedback == "auto" and uplink.wants_error_feedback),
+            full_codec=arguments.full_codec,
         ),
         registry=registry,
         cohorts=_cohorts(arguments, registry, events),

@@ -1,20 +1,18 @@
-"""A round's global adapter on its way down: encoded once, read by every device, each at its own speed."""
+"""A payload on its way down: encoded once, read by every device that gets it, each at its own speed."""
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from proto.adapter import Vector
-from proto.codecs import Codec
 from proto.federation_pb2 import Chunk
 from proto.payload import CHUNK_BYTES, chunks
-from proto.segments import SegmentEncoder
+from proto.segments import Segments
 from server.changes import Changes
 from server.spool import Spool
 
@@ -25,17 +23,25 @@ _BATCH_BYTES = 4 * CHUNK_BYTES
 class Broadcast:
     """One payload in an unlinked file in `folder`; whoever reads waits for what is not encoded yet.
 
-    A file and not memory: in fp32 the payload is as large as the model.
+    A file and not memory: in fp32 the payload is as large as the model. `pieces` are the encoded `segments`;
+    `base_round` tells to which round's adapter they are the difference (0: they are all of one).
     """
 
     def __init__(
-        self, codec: Codec, vector: Vector, *, seed: Sequence[int], folder: Path, executor: Executor
+        self,
+        segments: Segments,
+        pieces: Iterator[bytes],
+        *,
+        folder: Path,
+        executor: Executor,
+        base_round: int = 0,
     ) -> None:
-        self.codec = codec
+        self.codec = segments.codec
+        self.base_round = base_round
         self.id = uuid.uuid4().bytes
         """Tells this payload from all others: the same id, the same bytes."""
-        self._encoder = SegmentEncoder(codec, vector, seed)
-        self.payload_bytes = self._encoder.segments.payload_bytes
+        self._pieces = pieces
+        self.payload_bytes = segments.payload_bytes
         """As RoundStart.payload_bytes."""
         self._spool = Spool(folder)
         self._executor = executor
@@ -43,19 +49,23 @@ class Broadcast:
         self._all_encoded = False
         self._changes = Changes()
 
+    @property
+    def kind(self) -> str:
+        """As in clients.csv."""
+        return "delta" if self.base_round else "full"
+
     async def encode(self) -> None:
-        """All of it; `vector` must not change before this returns. Raises CodecError."""
+        """All of it; what the pieces are made of must not change before this returns. Raises CodecError."""
         loop = asyncio.get_running_loop()
-        pieces = self._encoder.pieces()
-        while written := await loop.run_in_executor(self._executor, self._write, pieces):
+        while written := await loop.run_in_executor(self._executor, self._write):
             self._encoded += written
             self._changes.announce()
         self._all_encoded = True
         self.payload_bytes = self._encoded
         self._changes.announce()
 
-    def _write(self, pieces: Iterator[bytes]) -> int:
-        batch = b"".join(islice(pieces, _BATCH_SEGMENTS))
+    def _write(self) -> int:
+        batch = b"".join(islice(self._pieces, _BATCH_SEGMENTS))
         self._spool.append(batch)
         return len(batch)
 

@@ -40,6 +40,8 @@ class Device:
     outbox: Outbox | None = None
     dismissed: bool = False
     """Whether it has been told that the run is over."""
+    version: int = 0
+    """The round whose adapter its session is known to hold; 0: none."""
     loss: float | None = None
     """Mean training loss that it last reported."""
     uplink_bps: float | None = None
@@ -77,7 +79,7 @@ class Registry:
         if device.connected and device.session != session:
             raise Refusal(STATUS_IDENTITY_IN_USE, f"another live session is '{name}'")
         if device.session != session:
-            device.examples = 0
+            device.examples = device.version = 0
         device.session = session
         return device
 

@@ -112,6 +112,7 @@ class Uploads:
     def _admit(self, header: pb.UploadHeader, device: Device, current: OpenRound | None) -> Upload:
         """Check what the header announces before taking space for it."""
         federation, key = self._federation, header.key
+        device.version = key.round  # It could not have trained without the whole adapter.
         uplink = federation.uplink
         if header.codec != uplink.name:
             raise Refusal(

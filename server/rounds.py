@@ -18,11 +18,11 @@ from proto.codecs import Codec
 from proto.events import EventLog
 from proto.federation_pb2 import STATUS_LATE, Status
 from server.aggregation.fedavg import FedAvg
-from server.broadcast import Broadcast
 from server.changes import Changes
 from server.checkpoint import write_checkpoint
 from server.cohorts import Cohorts
 from server.devices import Refusal, Registry
+from server.downlink import Downlink, Payloads, parse_exact
 from server.uploads import Upload
 
 log = logging.getLogger("server")
@@ -47,6 +47,10 @@ class Plan:
     staleness_exponent: float | None = None
     """Late updates are refused (None), or count in the round that is open when they are complete, with the
     weight of server.late."""
+    error_feedback: bool = False
+    """Whether devices send on what the uplink codec left out of their updates."""
+    full_codec: str | None = None
+    """The downlink codec carries differences, and this one the whole adapter to who needs it; None: none."""
 
 
 class OpenRound:
@@ -57,13 +61,13 @@ class OpenRound:
         number: int,
         cohort: Sequence[str],
         *,
-        broadcast: Broadcast,
+        payloads: Payloads,
         uplink: Codec,
         size: int,
         share: float,
     ) -> None:
         self.number = number
-        self.broadcast = broadcast
+        self.payloads = payloads
         self.uplink = uplink
         self.pending = set(cohort)
         self.outcomes: dict[str, str] = {}
@@ -144,6 +148,15 @@ class Federation:
         self._cohorts = cohorts
         self._checkpoints = checkpoints
         self._executor = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "numbers")
+        self._downlink = Downlink(
+            codecs.parse(plan.downlink_codec),
+            parse_exact(plan.full_codec) if plan.full_codec else None,
+            layout.size,
+            seed=plan.seed,
+            folder=checkpoints,
+            executor=self._executor,
+            events=events,
+        )
         self._changes = Changes()
         self._watchers: set[asyncio.Task[None]] = set()
 
@@ -184,17 +197,11 @@ class Federation:
         self.events.write("round_start", round=number, cohort=cohort)
         loop = asyncio.get_running_loop()
         closes_at = loop.time() + plan.deadline_s
-        broadcast = Broadcast(
-            codecs.parse(plan.downlink_codec),
-            self.adapter,
-            seed=(plan.seed, number),
-            folder=self._checkpoints,
-            executor=self._executor,
-        )
+        payloads = self._downlink.open(number, self.adapter, [self.registry.devices[n] for n in cohort])
         opened = self.round = OpenRound(
             number,
             cohort,
-            broadcast=broadcast,
+            payloads=payloads,
             uplink=self.uplink,
             size=self.layout.size,
             share=plan.close_share,
@@ -206,9 +213,10 @@ class Federation:
                 device.outbox.put_nowait(number)
             else:
                 self.watch_for_return(name)
-        await broadcast.encode()
+        await payloads.encoded()
         await opened.wait(closes_at - loop.time(), plan.close_grace_s)
         self.round = None
+        await payloads.encoded()  # For who was restarted meanwhile; the next round moves what it is made of.
         self._cohorts.learn(opened.outcomes)
         self.events.write("aggregate_start", round=number)
         await self._close(opened)

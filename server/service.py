@@ -111,7 +111,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         self, device: Device, current: OpenRound, held: pb.TasksRequest
     ) -> AsyncIterator[pb.Instruction]:
         """A round and its global adapter, from where the device was cut off."""
-        broadcast = current.broadcast
+        broadcast = current.payloads.choose(device, held.held_payload)
         start = pb.RoundStart(
             round=current.number,
             downlink_codec=broadcast.codec.name,
@@ -119,11 +119,15 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             payload_bytes=broadcast.payload_bytes,
             payload_id=broadcast.id,
             offset=held.held_bytes if held.held_payload == broadcast.id else 0,
+            error_feedback=self._federation.plan.error_feedback,
+            base_round=broadcast.base_round,
+            keep=current.payloads.keep,
         )
         self._events.write(
             "download_start",
             round=current.number,
             client=device.name,
+            kind=broadcast.kind,
             payload_bytes=start.payload_bytes,
             offset=start.offset,
         )

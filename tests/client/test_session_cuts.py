@@ -86,6 +86,26 @@ def test_a_connection_cut_in_mid_download_costs_only_what_was_on_its_way(
         np.testing.assert_allclose(adapter, expected, rtol=0, atol=2.0**-23)
 
 
+def test_a_connection_cut_in_mid_difference_goes_on_with_the_difference(
+    federation: Callable[..., Federation],
+) -> None:
+    """Round 1 brings the adapter, 797 kB; round 2 the difference to it, 205 kB, and is cut in the middle."""
+    options = ["--rounds", 2, "--downlink-codec", "int8", "--full-codec", "fp32", "--reconnect-grace", 20]
+    run = federation("dev0", *options)
+    run.server.wait_for("server_ready")
+    full, delta = 4 * LAYOUT.size, LAYOUT.size + LAYOUT.size // 32
+    cable = Cable(run.port, cut_after_down=full + delta // 2)
+    client = run.client("dev0", "--reconnect", 20, port=cable.port)
+    assert client.wait() == 0, client.complaint
+    assert run.server.wait() == 0
+    cable.close()
+    starts = [(e["round"], e["kind"], e["offset"]) for e in run.server.events("download_start")]
+    assert [start[:2] for start in starts] == [(1, "full"), (2, "delta"), (2, "delta")]
+    assert isinstance(starts[2][2], int) and 0 < starts[2][2] < delta
+    ends = client.events("download_end")
+    assert [(end["kind"], end["payload_bytes"]) for end in ends] == [("full", full), ("delta", delta)]
+
+
 def test_a_device_that_was_cut_while_it_trained_does_not_get_the_adapter_again(
     federation: Callable[..., Federation],
 ) -> None:

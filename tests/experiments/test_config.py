@@ -39,6 +39,11 @@ def test_overrides_win_and_reach_into_lists() -> None:
     assert experiment.uplink.codec == "int8"
 
 
+def test_error_feedback_is_on_and_off_though_yaml_takes_those_for_truths() -> None:
+    for word in ("auto", "on", "off"):
+        assert config.load(CELL, [f"uplink.error_feedback={word}"]).uplink.error_feedback == word
+
+
 def test_count_makes_devices_alike() -> None:
     experiment = config.load(CELL, ["network.devices.0.count=3"])
     assert [link.device for link in experiment.links()] == [f"dev{n}" for n in range(6)]
@@ -60,6 +65,10 @@ def test_count_makes_devices_alike() -> None:
         ("rounds=many", "rounds: "),
         ("seed=-1", "seed: "),
         ("uplink.codec=int9", "uplink: unknown codec 'int9': one of fp32, fp16, int8"),
+        ("uplink.error_feedback=maybe", "uplink.error_feedback: Input should be 'auto', 'on' or 'off'"),
+        ("downlink.error_feedback=on", "downlink.error_feedback: unknown key"),
+        ("downlink.full_codec=int8", "downlink: full_codec: goes with delta=true"),
+        ("downlink={delta: true, full_codec: int8}", "downlink: full_codec: 'int8' does not keep every bit"),
         (
             "federation.selection=best",
             "^[^ ]*: federation.selection: unknown selection 'best': random, round_robin",

@@ -13,7 +13,7 @@ from experiments import record, timeline
 LINKS = {"dev0": AccessLink("dev0", up=LinkSpec(1e6, 0.02), down=LinkSpec(10e6, 0.02))}
 
 
-def event(t: float, process: str, kind: str, **fields: object) -> timeline.Event:
+def event(t: float, process: str, kind: str, /, **fields: object) -> timeline.Event:
     return {"t": t, "process": process, "event": kind, **fields}
 
 
@@ -26,7 +26,7 @@ def one_round() -> list[timeline.Event]:
     return [
         event(0.0, "dev0", "connected", **counters(500, 600)),
         event(1.0, "server", "round_start", round=1, cohort=["dev0"]),
-        event(1.1, "server", "download_start", round=1, client="dev0", payload_bytes=100_000),
+        event(1.1, "server", "download_start", round=1, client="dev0", kind="delta", payload_bytes=100_000),
         event(
             1.3, "dev0", "download_end", round=1, payload_bytes=100_000, message_bytes=100_100,
             **counters(2_500, 105_600),
@@ -51,7 +51,8 @@ def tables(events: list[timeline.Event]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_phases_bytes_and_bounds() -> None:
-    rounds, clients = tables(one_round())
+    owed = event(2.86, "dev0", "error_feedback", round=1, update_norm=2.0, residual_norm=0.25, cpu_s=0.01)
+    rounds, clients = tables([*one_round(), owed])
     row = clients.iloc[0]
     phases = {"download": 0.2, "gate": 0.1, "compute": 0.6, "encode": 0.05}
     phases |= {"upload": 0.7, "wait": 0.01, "aggregate": 0.02}
@@ -67,6 +68,7 @@ def test_phases_bytes_and_bounds() -> None:
     assert rounds.iloc[0]["latency_s"] == pytest.approx(1.83)
     assert rounds.iloc[0]["clients_finished"] == 1
     assert record.contradictions(clients, LINKS) == []
+    assert (row["downlink_kind"], row["update_norm"], row["residual_norm"]) == ("delta", 2.0, 0.25)
 
 
 def test_a_reply_that_comes_after_the_next_round_began_is_not_counted_twice() -> None:

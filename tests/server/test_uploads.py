@@ -215,6 +215,7 @@ def test_int8_both_ways(start: Callable[..., Server]) -> None:
         device.enter()
         round_start, down = device.next_round()
         assert (round_start.downlink_codec, round_start.uplink_codec) == ("int8", "int8")
+        assert not (round_start.error_feedback or round_start.keep or round_start.base_round)
         assert len(down) == codec.encoded_bytes(LAYOUT.size)
         np.testing.assert_allclose(codec.decode(down, LAYOUT.size), INITIAL, atol=1 / 250)
         assert device.upload(payload, codec="int8").status == pb.STATUS_OK

@@ -1,0 +1,73 @@
+"""Error feedback: what the uplink's codec left out of a device's updates goes up with its next one.
+
+    sent = decode(encode(update + e));    e <- update + e - sent    once the server has taken it
+
+(Seide et al., 1-bit SGD, Interspeech 2014; Karimireddy et al., arXiv 1901.09847.) `sent` is what the server
+decoded, to the bit: a segment gives the same bytes whenever it is encoded again.
+
+An update that is not taken (refused, late, lost) leaves e as it was: the global adapter did not move by any
+of it, and the next update is the difference to the adapter that comes down then, with nothing of this one in
+it. A late update that counts in a later round is taken.
+
+Memory: one vector more than a device needs without it, three times its update in all. It lives as long as
+the process; a restarted device owes nothing, and says so in its events.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from proto.adapter import Vector
+from proto.events import EventLog
+from proto.segments import SEGMENT_VALUES, SegmentDecoder, SegmentEncoder
+
+
+class Feedback:
+    """The residual e of one device."""
+
+    def __init__(self, events: EventLog, round_number: int) -> None:
+        self._events = events
+        self._residual: Vector | None = None
+        self._update_norm = 0.0
+        events.write("feedback_start", round=round_number, residual_norm=0.0)
+
+    @property
+    def residual(self) -> Vector | None:
+        """e, shape (size,); None while nothing is owed."""
+        return self._residual
+
+    def add_to(self, update: Vector) -> None:
+        """Add what is owed to a round's `update`, shape (size,), in place."""
+        parts = range(0, update.size, SEGMENT_VALUES)
+        self._update_norm = math.sqrt(sum(_square(update[i : i + SEGMENT_VALUES]) for i in parts))
+        if self._residual is not None:
+            update += self._residual
+
+    def settle(self, vector: Vector, encoder: SegmentEncoder, round_number: int) -> None:
+        """The server has taken what `encoder` made of `vector`: what is left of that becomes e, in place."""
+        self._residual = None
+        began = time.thread_time()
+        square = 0.0
+        decoder = SegmentDecoder(encoder.segments.codec, vector.size)
+        for piece in encoder.pieces():
+            for start, sent in decoder.feed(piece):
+                rest = vector[start : start + sent.size]
+                rest -= sent  # Encoded already: no piece that is still to come is made of it.
+                square += _square(rest)
+        self._residual = vector
+        self._events.write(
+            "error_feedback",
+            round=round_number,
+            update_norm=self._update_norm,
+            residual_norm=math.sqrt(square),
+            cpu_s=time.thread_time() - began,
+        )
+
+
+def _square(values: Vector) -> float:
+    """Sum of squares."""
+    wide = values.astype(np.float64)
+    return float(np.dot(wide, wide))
