@@ -246,11 +246,12 @@ class Session:
 
     def _send(self, stub: federation_pb2_grpc.FederationStub) -> None:
         """Upload what there is to upload; a cut leaves it for the next connection."""
-        if (update := self._unsent) is not None:
+        if (update := self._unsent) is not None and self._trainer is not None:
             taken = update.send(stub, timeout_s=self.reconnect_s)
             self._unsent = None
             if taken and self._feedback is not None:
                 self._feedback.settle(update.vector, update.encoder, update.round_number)
+            self._trainer.anticipate(update.round_number + 1)
 
     def _require_ok(self, status: pb.Status, reason: str) -> None:
         if status != pb.STATUS_OK:

@@ -1,4 +1,4 @@
-"""Updates in exactly a named model's adapter layout, without training and without torch.
+"""Updates in exactly a named model's layout, without training and without torch.
 
 For pure communication measurements: what crosses the network is as large, and as hard to compress, as
 the real thing.
@@ -6,72 +6,97 @@ the real thing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from client.training import LocalResult
+from client.training import LocalResult, UnsupportedError
 from proto.adapter import AdapterLayout, Vector
-
-# Stable Diffusion v1.5's UNet (runwayml/stable-diffusion-v1-5, unet/config.json): where its transformer
-# blocks stand and how wide they are. Text features are 768 wide.
-_SD15_TRANSFORMERS = {
-    "down_blocks.0": (2, 320),
-    "down_blocks.1": (2, 640),
-    "down_blocks.2": (2, 1280),
-    "mid_block": (1, 1280),
-    "up_blocks.1": (3, 1280),
-    "up_blocks.2": (3, 640),
-    "up_blocks.3": (3, 320),
-}
-_SD15_TEXT_WIDTH = 768
+from proto.lora import Factors, LoraLayout
 
 _UPDATE_SCALE = 1e-3
 """Standard deviation of a synthetic update: the order of a round's LoRA delta after Adam steps."""
 
-
-def sd15_lora_layout(rank: int) -> AdapterLayout:
-    """LoRA of `rank` on to_q, to_k, to_v, to_out.0 of every attention: 199,296 x rank values."""
-    shapes: dict[str, tuple[int, int]] = {}
-    for block, (count, width) in _SD15_TRANSFORMERS.items():
-        for index in range(count):
-            for attention, source_width in (("attn1", width), ("attn2", _SD15_TEXT_WIDTH)):
-                base = f"unet.{block}.attentions.{index}.transformer_blocks.0.{attention}"
-                for module in ("to_q", "to_k", "to_v", "to_out.0"):
-                    inputs = source_width if module in ("to_k", "to_v") else width
-                    shapes[f"{base}.{module}.lora_A.weight"] = (rank, inputs)
-                    shapes[f"{base}.{module}.lora_B.weight"] = (width, rank)
-    return AdapterLayout.of(shapes)
+_KEPT_VALUES = 2**24
+"""Up to 64 MiB of noise are drawn before they are needed."""
 
 
 def initial_adapter(layout: AdapterLayout, seed: int) -> Vector:
-    """LoRA's initial values (A ~ N(0, 1/r^2), B = 0; Hu et al., arXiv 2106.09685), shape (layout.size,)."""
+    """What training begins with, shape (layout.size,), and nothing beside it in memory.
+
+    LoRA's initial values (A ~ N(0, 1/r^2), B = 0; Hu et al., arXiv 2106.09685), or a UNet's: weights ~
+    N(0, 1/inputs), which keeps the scale of what passes through (LeCun et al., Efficient BackProp, 1998),
+    norms 1, biases 0.
+    """
     rng = np.random.default_rng(seed)
-    tensors = {
-        t.name: rng.standard_normal(t.shape, np.float32) / np.float32(t.shape[0])
-        if ".lora_A." in t.name
-        else np.zeros(t.shape, np.float32)
-        for t in layout.tensors
-    }
-    return layout.pack(tensors)
+    vector = np.zeros(layout.size, np.float32)
+    for name, values in layout.unpack(vector).items():
+        if ".lora_B." in name or name.endswith(".bias"):
+            continue
+        if values.ndim == 1:
+            values.fill(1)
+            continue
+        rng.standard_normal(out=values, dtype=np.float32)
+        values /= np.float32(len(values) if ".lora_A." in name else math.sqrt(values[0].size))
+    return vector
 
 
 class SyntheticTrainer:
-    """A Trainer whose local step adds seeded Gaussian noise of a real update's size."""
+    """A Trainer whose local step adds seeded Gaussian noise of a real update's size.
+
+    It needs memory for one vector beside the adapter it is given. The noise of the round to come is drawn
+    before it is due, so that its making is in no measured round, unless it is too large to be kept.
+    """
 
     def __init__(self, layout: AdapterLayout, *, device_index: int, steps: int, examples: int, seed: int):
         self.layout = layout
         self.examples = examples
         self._steps = steps
         self._seed = (seed, device_index)
+        self._drawn: dict[int, Vector] = {}
+        self.anticipate(1)
 
     def train(
-        self, adapter: Vector, *, round_number: int, on_step: Callable[[int], None] = lambda step: None
+        self,
+        adapter: Vector,
+        *,
+        round_number: int,
+        trained: Factors = "AB",
+        on_step: Callable[[int], None] = lambda step: None,
     ) -> LocalResult:
         """As Trainer.train, with no work in it."""
-        rng = np.random.default_rng((*self._seed, round_number))
-        vector = rng.standard_normal(self.layout.size, np.float32)
-        vector *= np.float32(_UPDATE_SCALE)
+        vector = self._drawn.pop(round_number, None)
+        if vector is None:
+            vector = self._draw(round_number)
         vector += adapter
+        if trained != "AB":
+            lora = self._lora(f"training {trained} alone")
+            frozen: Factors = "B" if trained == "A" else "A"
+            lora.put(vector, frozen, lora.take(adapter, frozen))
         on_step(self._steps)
         return LocalResult(vector, loss=float("nan"), steps=self._steps)
+
+    def merge(self, layout: AdapterLayout, vector: Vector) -> None:
+        """As Trainer.merge, with nothing beneath the adapter to add to."""
+        own, other = self._lora("merging into the base"), LoraLayout(layout)
+        own.with_rank(other.rank or 0).pack(layout.unpack(vector))
+
+    def anticipate(self, round_number: int) -> None:
+        """Draw the noise of round `round_number`; what was drawn for another is forgotten."""
+        self._drawn.clear()
+        if self.layout.size <= _KEPT_VALUES:
+            self._drawn[round_number] = self._draw(round_number)
+
+    def _draw(self, round_number: int) -> Vector:
+        rng = np.random.default_rng((*self._seed, round_number))
+        noise = np.empty(self.layout.size, np.float32)
+        rng.standard_normal(out=noise, dtype=np.float32)
+        noise *= np.float32(_UPDATE_SCALE)
+        return noise
+
+    def _lora(self, what: str) -> LoraLayout:
+        lora = LoraLayout(self.layout)
+        if lora.rank is None:
+            raise UnsupportedError(f"{what} is for adapter.kind=lora; this device trains a whole UNet")
+        return lora

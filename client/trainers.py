@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from client.synthetic import SyntheticTrainer, sd15_lora_layout
-from client.training import Trainer
+from client.sd15 import TARGET_MODULES, sd15_lora_layout, sd15_unet_layout
+from client.synthetic import SyntheticTrainer
+from client.training import Trainer, UnsupportedError, device_ranks
+from proto.adapter import AdapterLayout
 
 
 class TaskError(ValueError):
@@ -21,12 +24,19 @@ def build_trainer(task_json: str, *, device_index: int, device_count: int) -> Tr
         raise TaskError(f"the server's task names no trainer: {task_json[:80]}") from error
     try:
         if kind == "synthetic":
-            layout = sd15_lora_layout(task.pop("rank"))
+            layout = _synthetic_layout(task, device_index, device_count)
             return SyntheticTrainer(layout, device_index=device_index, **task)
         if kind == "diffusion":
-            from client.diffusion.lora import DiffusionTrainer  # torch: only for those who train
+            from client.diffusion.trainer import DiffusionTrainer  # torch: only for those who train
 
             return DiffusionTrainer(device_index=device_index, device_count=device_count, **task)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, UnsupportedError) as error:
         raise TaskError(f"the server's task for trainer '{kind}' does not fit: {error}") from error
     raise TaskError(f"unknown trainer '{kind}' in the server's task: synthetic or diffusion")
+
+
+def _synthetic_layout(task: dict[str, Any], device_index: int, device_count: int) -> AdapterLayout:
+    """What the task's `rank` and `target_modules` say, which are taken out of it."""
+    rank = device_ranks(task.pop("rank"), device_count)[device_index]
+    targets = task.pop("target_modules", TARGET_MODULES)
+    return sd15_unet_layout() if rank == "full" else sd15_lora_layout(rank, targets)

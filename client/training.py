@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from proto.adapter import AdapterLayout, Vector
+from proto.lora import Factors
+
+Rank = int | Literal["full"]
+"""Of a device's LoRA adapter, or the whole UNet in place of one."""
+
+
+class UnsupportedError(ValueError):
+    """This trainer cannot do what the task or the aggregation method asks for; the message names both."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +34,49 @@ class Trainer(Protocol):
     """Local training of one device."""
 
     layout: AdapterLayout
+    """Of the device's own adapter, whose rank may differ from other devices'."""
     examples: int
     """Training examples the device owns: its FedAvg weight."""
 
     def train(
-        self, adapter: Vector, *, round_number: int, on_step: Callable[[int], None] = lambda step: None
+        self,
+        adapter: Vector,
+        *,
+        round_number: int,
+        trained: Factors = "AB",
+        on_step: Callable[[int], None] = lambda step: None,
     ) -> LocalResult:
-        """Train from the global `adapter`, shape (layout.size,), which is not modified.
+        """Train the factors `trained` from `adapter`, shape (layout.size,), which is not modified.
 
-        The same seed, device, round and adapter give the same result. `on_step` is told the number of
-        steps done.
+        The other factor's values are in the result as they were, bit for bit. The same seed, device,
+        round, adapter and factors give the same result. `on_step` is told the number of steps done.
+        Raises UnsupportedError for a factor where there is no LoRA.
         """
         ...
+
+    def merge(self, layout: AdapterLayout, vector: Vector) -> None:
+        """Add B A of each module to the weights beneath the adapter, for good.
+
+        `vector`, shape (layout.size,), is a LoRA adapter on the trainer's own modules, of any rank, with a
+        scaling of 1. Raises LayoutError, UnsupportedError.
+        """
+        ...
+
+    def anticipate(self, round_number: int) -> None:
+        """Do what of a round's work needs no adapter; called while nothing is measured. Changes no result."""
+        ...
+
+
+def device_ranks(rank: Rank | Sequence[int], device_count: int) -> list[Rank]:
+    """A task's `rank`, one for all devices or a list with one for each -> every device's.
+
+    Raises UnsupportedError.
+    """
+    if rank == "full":
+        return [rank] * device_count
+    ranks = [rank] * device_count if isinstance(rank, int) else list(rank)
+    if len(ranks) != device_count or not all(isinstance(one, int) and one >= 1 for one in ranks):
+        raise UnsupportedError(
+            f"rank {rank}: 1 or more, a list of {device_count}, one a device, or 'full' for the whole UNet"
+        )
+    return [*ranks]

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from client.sd15 import sd15_lora_layout
 from emulation.link import AccessLink
 from experiments.config_network import Device, Network
 from experiments.config_section import Section
@@ -31,8 +32,10 @@ class ConfigError(ValueError):
 
 
 class Adapter(Section):
+    kind: Literal["lora", "full"] = "lora"
+    """`lora`, or `full`: the whole UNet is trained and sent, and what else stands here is of no effect."""
     rank: int = Field(4, ge=1, le=1024)
-    target_modules: list[str] = Field(["to_q", "to_k", "to_v", "to_out.0"])
+    target_modules: list[str] = Field(["to_q", "to_k", "to_v", "to_out.0"], min_length=1)
 
 
 class Training(Section):
@@ -47,6 +50,8 @@ class Training(Section):
     min_snr_gamma: float | None = Field(None, gt=0)
     """Weights the loss by min(SNR, gamma) (arXiv 2303.09556), so that the noisiest steps, which decide what
     is drawn rather than how, count little; None: every step counts alike."""
+    proximal_mu: float = Field(0.0, ge=0)
+    """FedProx (arXiv 1812.06127): mu/2 |w - w_global|^2 is added to every device's objective."""
 
 
 class Compute(Section):
@@ -174,8 +179,11 @@ class Experiment(Section):
                 "model: model=sd15 (a layout without weights) and training.trainer=synthetic go together; "
                 "training needs model=bundled or a checkpoint folder"
             )
-        if self.model == "sd15" and self.adapter.target_modules != Adapter().target_modules:
-            raise ValueError("adapter.target_modules: model=sd15 knows the default target modules only")
+        if self.model == "sd15":
+            try:
+                sd15_lora_layout(self.adapter.rank, self.adapter.target_modules)
+            except ValueError as error:
+                raise ValueError(f"adapter.target_modules: {error}") from error
         remote = any(device.remote for device in self.network.devices)
         if remote != (self.federation.remote_listen is not None):
             raise ValueError(

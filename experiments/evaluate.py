@@ -25,7 +25,10 @@ from numpy.typing import NDArray
 from client.diffusion.base import Base, limit_threads, load_base
 from client.diffusion.data import BASE_STYLE, DEVICE_STYLES, Examples, load_emoji, load_held_out
 from client.diffusion.emoji import caption
-from client.diffusion.lora import AdaptedUNet, Batch, denoising_loss
+from client.diffusion.full import FullUNet
+from client.diffusion.lora import AdaptedUNet
+from client.diffusion.loss import Batch, denoising_loss
+from client.diffusion.vector_unet import VectorUNet
 from experiments.figures import style as look
 from experiments.preflight import EvaluationError, read_trained_manifest
 from experiments.record import write_table
@@ -92,7 +95,7 @@ def evaluate_run(run_dir: Path, *, progress: Callable[[str], None]) -> Evaluatio
     # Not torch's own threads: where anything else runs, they wait for each other at every operation.
     limit_threads()
     base = load_base(config["base"])
-    models = {number: _adapted(base, config["adapter"], number, *adapters[number]) for number in adapters}
+    models = {number: _unet(base, config["adapter"], number, *adapters[number]) for number in adapters}
     held_out = load_held_out(config["training"]["data"], base.image_size)
     questions = _Questions(base, held_out)
     rows = []
@@ -134,19 +137,23 @@ def _in_parallel(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[
         yield from pool.map(work, items)
 
 
-def _adapted(
+def _unet(
     base: Base, adapter: dict[str, Any], number: int, layout: AdapterLayout, vector: Vector
-) -> AdaptedUNet:
-    """The base's UNet with the adapter of round `number` on it."""
-    adapted = AdaptedUNet(base, adapter["rank"], adapter["target_modules"])
-    adapted.unet.eval()
+) -> VectorUNet:
+    """The base's UNet with the adapter of round `number` on it, or that UNet itself where it was trained."""
+    if adapter.get("kind") == "full":
+        model: VectorUNet = FullUNet(base)
+    else:
+        # After FLoRA and FedEx-LoRA an adapter has a higher rank than any device's.
+        model = AdaptedUNet.fitting(base, layout, adapter["target_modules"])
+    model.unet.eval().requires_grad_(False)
     try:
-        adapted.write(vector, layout)
+        model.write(vector, layout)
     except LayoutError as error:
         raise EvaluationError(
             f"the adapter of round {number} does not fit the run's base: {error}"
         ) from error
-    return adapted
+    return model
 
 
 class _Questions:
@@ -173,7 +180,7 @@ class _Questions:
         return Batch(latents, noise, self._base.encode_text(examples.captions.tolist()), timesteps)
 
     @torch.no_grad()
-    def ask(self, adapted: AdaptedUNet) -> list[dict[str, Any]]:
+    def ask(self, model: VectorUNet) -> list[dict[str, Any]]:
         """Mean loss by style, and of all examples in the last row."""
         rows, every = [], []
         for name, whole in self._batches.items():
@@ -184,7 +191,7 @@ class _Questions:
                 ),
                 strict=True,
             )
-            losses = torch.cat([denoising_loss(adapted.unet, self._base, Batch(*part)) for part in parts])
+            losses = torch.cat([denoising_loss(model.unet, self._base, Batch(*part)) for part in parts])
             rows.append({"style": name, "loss": float(losses.mean()), "examples": len(losses)})
             every.append(losses)
         overall = torch.cat(every)
@@ -218,9 +225,9 @@ def _prompts(data: str, held_out: Examples) -> list[_Prompt]:
     return prompts
 
 
-def _draw_samples(base: Base, adapted: AdaptedUNet, prompts: list[_Prompt], seed: int) -> NDArray[np.float32]:
+def _draw_samples(base: Base, model: VectorUNet, prompts: list[_Prompt], seed: int) -> NDArray[np.float32]:
     """One image a prompt, [N, height, width, 3] in 0..1; a row has the same noise everywhere."""
-    pipeline = base.pipeline(adapted.unet)
+    pipeline = base.pipeline(model.unet)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(base.scheduler.config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

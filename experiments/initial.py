@@ -8,24 +8,36 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from client.training import Rank
 from proto.adapter import save_adapter
 
 
 def write_diffusion(path: str, task: dict[str, Any], device_count: int) -> None:
     """Of a diffusers checkpoint; and make ready what the devices, forked from here, will share."""
     from client.diffusion.base import load_base
-    from client.diffusion.lora import initial_adapter, prepare
+    from client.diffusion.full import FullUNet
+    from client.diffusion.lora import initial_adapter
+    from client.diffusion.trainer import prepare
 
     prepare(device_count=device_count, **task)
-    layout, adapter = initial_adapter(
-        load_base(task["base"]), task["rank"], task["target_modules"], task["seed"]
-    )
-    save_adapter(Path(path), layout, adapter)
+    base, rank = load_base(task["base"]), _largest(task["rank"])
+    if rank == "full":
+        unet = FullUNet(base)
+        save_adapter(Path(path), unet.layout, unet.read())
+    else:
+        save_adapter(Path(path), *initial_adapter(base, rank, task["target_modules"], task["seed"]))
 
 
-def write_synthetic(path: str, rank: int, seed: int) -> None:
-    """Of Stable Diffusion v1.5's layout, without its weights."""
-    from client.synthetic import initial_adapter, sd15_lora_layout
+def write_synthetic(path: str, task: dict[str, Any]) -> None:
+    """Of Stable Diffusion v1.5's layout, without its weights; takes memory for one such vector."""
+    from client.sd15 import sd15_lora_layout, sd15_unet_layout
+    from client.synthetic import initial_adapter
 
-    layout = sd15_lora_layout(rank)
-    save_adapter(Path(path), layout, initial_adapter(layout, seed))
+    rank = _largest(task["rank"])
+    layout = sd15_unet_layout() if rank == "full" else sd15_lora_layout(rank, task["target_modules"])
+    save_adapter(Path(path), layout, initial_adapter(layout, task["seed"]))
+
+
+def _largest(rank: Rank | list[int]) -> Rank:
+    """Of a task's ranks: the server's own adapter holds every device's."""
+    return max(rank) if isinstance(rank, list) else rank

@@ -12,8 +12,10 @@ from experiments.config import Experiment
 def task(experiment: Experiment) -> dict[str, Any]:
     """What the devices are told to train; the keys are their trainers' arguments."""
     training = experiment.training
+    adapter = experiment.adapter
     common: dict[str, Any] = {"trainer": training.trainer, "steps": training.steps, "seed": experiment.seed}
-    common["rank"] = experiment.adapter.rank
+    common["rank"] = "full" if adapter.kind == "full" else adapter.rank
+    common["target_modules"] = adapter.target_modules
     if training.trainer == "synthetic":
         return common | {"examples": 1}
     return common | {
@@ -21,10 +23,10 @@ def task(experiment: Experiment) -> dict[str, Any]:
         "base": experiment.model if experiment.model == "bundled" else experiment.base,
         "data": training.data,
         "partition": training.partition,
-        "target_modules": experiment.adapter.target_modules,
         "batch_size": training.batch_size,
         "learning_rate": training.learning_rate,
         "min_snr_gamma": training.min_snr_gamma,
+        "proximal_mu": training.proximal_mu,
     }
 
 
@@ -32,9 +34,7 @@ def load(experiment: Experiment, launcher: Launcher, initial: Path) -> None:
     """Load in the fork server what all devices share, and write the adapter that round 1 starts from."""
     launcher.preload("client.__main__:parser")  # imports gRPC before the first fork
     if experiment.training.trainer == "synthetic":
-        launcher.preload(
-            "experiments.initial:write_synthetic", str(initial), experiment.adapter.rank, experiment.seed
-        )
+        launcher.preload("experiments.initial:write_synthetic", str(initial), task(experiment))
         return
     told = {key: value for key, value in task(experiment).items() if key != "trainer"}
     launcher.preload(

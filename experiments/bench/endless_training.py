@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from client.diffusion.base import DEFAULT_BASE
-from client.diffusion.lora import DiffusionTrainer
+from client.diffusion.trainer import DiffusionTrainer
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ def run_peer(peer: Peer, experiment: Experiment, folder: Path) -> list[str]:
 
 
 def _values(experiment: Experiment) -> int:
-    from client.synthetic import sd15_lora_layout
+    from client.sd15 import sd15_lora_layout
 
     return sd15_lora_layout(experiment.adapter.rank).size
 

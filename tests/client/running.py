@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.synthetic import initial_adapter, sd15_lora_layout
+from client.sd15 import sd15_lora_layout
+from client.synthetic import initial_adapter
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = sd15_lora_layout(1)  # 199,296 values, 797 kB in fp32

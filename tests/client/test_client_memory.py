@@ -7,7 +7,7 @@ from pathlib import Path
 
 from running import TASK, Federation, Running
 
-from client.synthetic import sd15_lora_layout
+from client.sd15 import sd15_lora_layout
 
 RANK = 96
 LAYOUT = sd15_lora_layout(RANK)  # 76.5 MB in fp32

@@ -1,8 +1,7 @@
-"""A device's trainer: deterministic, effective, and compatible with diffusers' own loader."""
+"""A UNet with an adapter: compatible with diffusers' own loader, and one with its base where it is merged."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,10 @@ import torch
 from peft import get_peft_model_state_dict
 
 from client.diffusion.base import Base, load_base
-from client.diffusion.lora import (
-    TARGET_MODULES,
-    AdaptedUNet,
-    Batch,
-    DiffusionTrainer,
-    denoising_loss,
-    initial_adapter,
-    prepare,
-)
+from client.diffusion.lora import TARGET_MODULES, AdaptedUNet, initial_adapter
+from client.diffusion.loss import Batch
 from proto.adapter import AdapterLayout, LayoutError, Vector, load_adapter, save_adapter
-from tests.client.test_diffusion_data import write_folder
+from proto.lora import LoraLayout
 
 TARGETS = list(TARGET_MODULES)
 
@@ -30,22 +22,6 @@ TARGETS = list(TARGET_MODULES)
 def base() -> Base:
     torch.set_num_threads(1)
     return load_base()
-
-
-def trainer(**changes: object) -> DiffusionTrainer:
-    arguments: dict[str, object] = {
-        "base": str(load_base().path),
-        "data": "emoji",
-        "partition": "style",
-        "device_index": 1,
-        "device_count": 3,
-        "rank": 4,
-        "steps": 3,
-        "batch_size": 8,
-        "learning_rate": 2e-3,
-        "seed": 5,
-    }
-    return DiffusionTrainer(**(arguments | changes))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +65,7 @@ def test_names_are_those_that_peft_saves_and_training_changes_nothing_else(base:
     adapted = AdaptedUNet(base, 4, TARGETS)
     saved = get_peft_model_state_dict(adapted.unet)
     assert {tensor.name for tensor in adapted.layout.tensors} == {f"unet.{name}" for name in saved}
-    assert sum(parameter.numel() for parameter in adapted.parameters) == adapted.layout.size
+    assert sum(p.numel() for p in adapted.unet.parameters() if p.requires_grad) == adapted.layout.size
 
 
 def test_write_then_read_is_the_identity(base: Base) -> None:
@@ -134,91 +110,75 @@ def test_a_saved_adapter_loads_into_a_pipeline_and_draws_the_same(base: Base, tm
     assert layout == adapted.layout and np.array_equal(stored, vector)
 
 
-def test_the_same_round_gives_the_same_bits_whatever_came_before(start: tuple[AdapterLayout, Vector]) -> None:
-    layout, vector = start
-    kept = vector.copy()
-    one, other = trainer(), trainer()
-    assert one.layout == layout
-    first = one.train(vector, round_number=1)
-    other.train(first.vector, round_number=2)
-    again = other.train(vector, round_number=1)
-    assert np.array_equal(first.vector, again.vector) and first.loss == again.loss
-    assert np.array_equal(vector, kept) and not np.array_equal(first.vector, vector)
-    assert not np.array_equal(one.train(vector, round_number=2).vector, first.vector)
-    assert not np.array_equal(trainer(seed=6).train(vector, round_number=1).vector, first.vector)
+CONVOLUTIONS = ["conv1", "conv_shortcut", "proj_in", "to_out.0"]
+"""Kernels of 3x3 and of 1x1, and a linear layer."""
 
 
-def test_devices_own_different_examples_and_tell_their_steps(start: tuple[AdapterLayout, Vector]) -> None:
-    told: list[int] = []
-    device = trainer(device_index=0, device_count=6)
-    result = device.train(start[1], round_number=1, on_step=told.append)
-    assert told == [1, 2, 3] and result.steps == 3 and np.isfinite(result.loss)
-    assert abs(2 * device.examples - trainer(device_index=0).examples) <= 1
+def test_merging_adds_what_the_adapter_adds(base: Base) -> None:
+    """Of any rank, again and again, in convolutions too: against peft's own forward and merged weights."""
+    adapted, batch = AdaptedUNet(base, 3, CONVOLUTIONS), probe(base)
+    adapted.unet.eval()
+    expected = AdaptedUNet(base, 5, CONVOLUTIONS)
+    vector = random_adapter(expected.layout)
+    expected.write(vector)
+    adapted.write(np.zeros(adapted.layout.size, np.float32))
+    adapted.merge(expected.layout, vector)
+    plain, merged = output(base.unet, batch), output(adapted.unet, batch)
+    torch.testing.assert_close(merged, output(expected.unet, batch), rtol=1e-3, atol=1e-4)
+    assert (merged - plain).abs().mean() > 0.01
+    for module in LoraLayout(adapted.layout).modules:
+        ours, theirs = (m.unet.get_submodule(module.name[5:]) for m in (adapted, expected))
+        weight = theirs.get_base_layer().weight + theirs.get_delta_weight("default")
+        torch.testing.assert_close(ours.get_base_layer().weight, weight)
+    adapted.merge(expected.layout, -vector)  # Twice B A, for both signs change.
+    expected.write(vector * np.float32(2**0.5))
+    torch.testing.assert_close(
+        output(adapted.unet, batch), output(expected.unet, batch), rtol=1e-3, atol=1e-4
+    )
 
 
-def test_training_lowers_the_loss_on_the_devices_own_style(
-    base: Base, start: tuple[AdapterLayout, Vector]
-) -> None:
-    device = trainer(steps=10, batch_size=16)
-    batch = device._batch(list(range(0, device.examples, 20)), torch.Generator().manual_seed(0))
-
-    def loss(vector: Vector) -> float:
-        device._adapted.write(vector)
-        with torch.no_grad():
-            return float(denoising_loss(device._adapted.unet, base, batch).mean())
-
-    trained = device.train(start[1], round_number=1).vector
-    assert loss(trained) < 0.99 * loss(start[1])
-
-
-@pytest.mark.parametrize(("kind", "target"), [("epsilon", "noise"), ("v_prediction", "velocity")])
-def test_the_loss_is_measured_against_what_the_scheduler_predicts(base: Base, kind: str, target: str) -> None:
-    scheduler = type(base.scheduler).from_config(base.scheduler.config, prediction_type=kind)
-    changed = dataclasses.replace(base, scheduler=scheduler)
+def test_merging_is_one_devices_own_matter(base: Base) -> None:
     batch = probe(base)
-    velocity = scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
-    wanted = {"noise": batch.noise, "velocity": velocity}[target]
-    noisy = scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
-    drawn = output(base.unet, dataclasses.replace(batch, latents=noisy))
-    expected = (drawn - wanted).square().mean((1, 2, 3))
-    with torch.no_grad():
-        plain = denoising_loss(base.unet, changed, batch)
-        weighted = denoising_loss(base.unet, changed, batch, min_snr_gamma=5.0)
-    assert torch.allclose(plain, expected)
-    signal = scheduler.alphas_cumprod[batch.timesteps]
-    snr = signal / (1 - signal)
-    assert torch.allclose(weighted, expected * snr.clamp(max=5) / (snr + (kind == "v_prediction")), rtol=1e-4)
+    before, other = output(base.unet, batch), AdaptedUNet(base, 4, TARGETS)
+    other.unet.eval()
+    adapted = AdaptedUNet(base, 4, TARGETS)
+    shared = {p.data_ptr() for p in base.unet.parameters()}
+    adapted.merge(adapted.layout, random_adapter(adapted.layout))
+    assert torch.equal(output(base.unet, batch), before)
+    assert torch.equal(output(other.unet, batch), before)
+    own = sum(p.numel() for name, p in adapted.unet.named_parameters() if p.data_ptr() not in shared)
+    touched = sum(m.inputs * m.outputs for m in LoraLayout(adapted.layout).modules)
+    assert own == touched + adapted.layout.size  # Nothing else was copied.
+    assert not any(p.requires_grad for name, p in adapted.unet.named_parameters() if "lora_" not in name)
 
 
-def test_a_prediction_type_that_cannot_be_trained_is_refused(base: Base) -> None:
-    scheduler = type(base.scheduler).from_config(base.scheduler.config, prediction_type="sample")
-    with pytest.raises(ValueError, match="prediction type 'sample'"):
-        denoising_loss(base.unet, dataclasses.replace(base, scheduler=scheduler), probe(base))
+def test_what_is_of_other_modules_is_not_merged(base: Base) -> None:
+    adapted = AdaptedUNet(base, 4, TARGETS)
+    foreign, vector = initial_adapter(base, 4, ["to_q"], seed=0)
+    with pytest.raises(LayoutError, match=r"tensor unet\..* is missing"):
+        adapted.merge(foreign, vector)
+    with pytest.raises(LayoutError):
+        adapted.merge(AdapterLayout.of({"conv_in.weight": (3,)}), np.zeros(3, np.float32))
 
 
-def test_any_imagefolder_trains(tmp_path: Path, start: tuple[AdapterLayout, Vector]) -> None:
-    device = trainer(data=str(write_folder(tmp_path)), partition="iid", device_index=0, device_count=2)
-    assert device.examples == 9  # fewer than a round's 24: they come up again
-    assert device.train(start[1], round_number=1).steps == 3
-
-
-def test_a_prepared_trainer_gives_the_same_update_and_is_for_one(start: tuple[AdapterLayout, Vector]) -> None:
-    task = {"base": str(load_base().path), "data": "emoji", "partition": "style", "rank": 4, "seed": 5}
-    task |= {"target_modules": TARGETS, "learning_rate": 2e-3, "steps": 3, "batch_size": 8}
-    prepare(device_count=3, **task, min_snr_gamma=None)
-    prepared, fresh = trainer(), trainer()
-    assert prepared._adapted is not fresh._adapted
-    updates = [one.train(start[1], round_number=1).vector for one in (prepared, fresh)]
-    np.testing.assert_array_equal(*updates)
-
-
-def test_between_rounds_a_trainer_holds_no_activations(start: tuple[AdapterLayout, Vector]) -> None:
-    def resident_mb() -> float:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
-
-    one = trainer(batch_size=32, steps=2)
-    one.train(start[1], round_number=1)
-    before, during = resident_mb(), []
-    one.train(start[1], round_number=2, on_step=lambda _: during.append(resident_mb()))
-    assert max(during) > before + 50
-    assert resident_mb() < before + 20
+def test_a_checkpoint_has_the_ranks_it_has(base: Base) -> None:
+    """Module by module; each with a scaling of 1."""
+    shapes, product = {}, []
+    for index, module in enumerate(LoraLayout(AdaptedUNet(base, 1, CONVOLUTIONS).layout).modules):
+        rank = 2 + index % 3
+        shapes[module.a.name] = (rank, *module.a.shape[1:])
+        shapes[module.b.name] = (module.outputs, rank, *module.b.shape[2:])
+        product.append(module.name)
+    layout = AdapterLayout.of(shapes)
+    vector = random_adapter(layout)
+    adapted = AdaptedUNet.fitting(base, layout, CONVOLUTIONS)
+    adapted.write(vector, layout)
+    assert adapted.layout == layout
+    tensors = layout.unpack(vector)
+    for name in product:
+        a, b = (torch.from_numpy(tensors[f"{name}.lora_{f}.weight"]).flatten(1) for f in "AB")
+        delta = adapted.unet.get_submodule(name[5:]).get_delta_weight("default")
+        torch.testing.assert_close(delta.flatten(1), b @ a)
+    fewer = AdaptedUNet.fitting(base, layout, ["to_out.0"])
+    with pytest.raises(LayoutError, match="missing from the layout"):
+        fewer.write(vector, layout)

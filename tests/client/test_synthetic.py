@@ -1,61 +1,23 @@
-"""Synthetic updates: exactly as large, name by name, as the real model's adapter, and repeatable.
-
-The layout is written down in client/synthetic.py so that a phone-sized client needs no torch; here the
-real classes are asked. The UNet is built on torch's meta device: shapes without memory.
-"""
+"""Synthetic updates: as large as real ones, repeatable, and made where nothing measures it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from client.synthetic import SyntheticTrainer, initial_adapter, sd15_lora_layout
-from proto.adapter import AdapterLayout
+from client.sd15 import sd15_lora_layout
+from client.synthetic import SyntheticTrainer, initial_adapter
+from client.training import UnsupportedError
+from proto.adapter import AdapterLayout, LayoutError, Vector
 
 ROOT = Path(__file__).parents[2]
 TINY = AdapterLayout.of({"x.lora_A.weight": (4, 100), "x.lora_B.weight": (100, 4)})
-
-
-@pytest.fixture(scope="module")
-def unet() -> Any:
-    """Stable Diffusion v1.5's UNet by its unet/config.json, without weights."""
-    import torch
-    from diffusers import UNet2DConditionModel
-
-    with torch.device("meta"):
-        return UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
-
-
-def test_the_unet_is_stable_diffusion_v1_5s(unet: Any) -> None:
-    """859,520,964 parameters: the figure that everyone quotes as 860 M."""
-    base = sum(p.numel() for name, p in unet.named_parameters() if "lora_" not in name)
-    assert base == 859_520_964
-
-
-@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
-@pytest.mark.parametrize("rank", [4, 16])
-def test_the_layout_is_pefts_own_name_by_name_and_shape_by_shape(unet: Any, rank: int) -> None:
-    from peft import LoraConfig, get_peft_model_state_dict
-
-    config = LoraConfig(r=rank, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
-    unet.add_adapter(config, adapter_name=f"rank{rank}")
-    state = get_peft_model_state_dict(unet, adapter_name=f"rank{rank}")
-    theirs = {f"unet.{name}": tuple(tensor.shape) for name, tensor in state.items()}
-    ours = {tensor.name: tensor.shape for tensor in sd15_lora_layout(rank).tensors}
-    assert ours == theirs
-
-
-@pytest.mark.parametrize(("rank", "values"), [(1, 199_296), (4, 797_184), (16, 3_188_736), (64, 12_754_944)])
-def test_the_number_of_values_is_linear_in_rank(rank: int, values: int) -> None:
-    """REFERENCE, section 1: 199,296 x rank, in 128 modules of two tensors."""
-    layout = sd15_lora_layout(rank)
-    assert layout.size == values
-    assert len(layout.tensors) == 256
+WHOLE = AdapterLayout.of({"conv.weight": (64, 32, 3, 3), "norm.weight": (32,), "norm.bias": (32,)})
 
 
 def test_the_initial_adapter_is_loras() -> None:
@@ -71,8 +33,12 @@ def test_the_initial_adapter_is_loras() -> None:
     assert adapter.tobytes() != initial_adapter(layout, seed=1).tobytes()
 
 
-def train(*, device: int = 0, seed: int = 0, number: int = 1) -> np.ndarray:
-    trainer = SyntheticTrainer(TINY, device_index=device, steps=5, examples=10, seed=seed)
+def synthetic(layout: AdapterLayout = TINY, *, device: int = 0, seed: int = 0) -> SyntheticTrainer:
+    return SyntheticTrainer(layout, device_index=device, steps=5, examples=10, seed=seed)
+
+
+def train(*, device: int = 0, seed: int = 0, number: int = 1) -> Vector:
+    trainer = synthetic(device=device, seed=seed)
     return trainer.train(np.zeros(TINY.size, np.float32), round_number=number).vector
 
 
@@ -80,6 +46,71 @@ def test_training_is_determined_by_seed_device_and_round() -> None:
     assert train().tobytes() == train().tobytes()
     others = [train(device=1), train(seed=1), train(number=2), train(device=2), train(number=3)]
     assert len({vector.tobytes() for vector in [train(), *others]}) == 6
+
+
+def test_what_was_drawn_beforehand_is_what_would_have_been_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the round that comes, of another than was expected, and where there is no room for it."""
+    start = np.ones(TINY.size, np.float32)
+    expected = np.random.default_rng((0, 0, 7)).standard_normal(TINY.size, np.float32) * np.float32(1e-3) + 1
+    trainer = synthetic()
+    trainer.anticipate(7)
+    with monkeypatch.context() as patch:
+        patch.setattr(SyntheticTrainer, "_draw", None)
+        assert np.array_equal(trainer.train(start, round_number=7).vector, expected)
+    trainer.anticipate(6)
+    assert np.array_equal(trainer.train(start, round_number=7).vector, expected)
+    monkeypatch.setattr("client.synthetic._KEPT_VALUES", TINY.size - 1)
+    trainer.anticipate(7)
+    assert not trainer._drawn
+    assert np.array_equal(trainer.train(start, round_number=7).vector, expected)
+
+
+@pytest.mark.parametrize("factor", ["A", "B"])
+def test_a_factor_that_is_not_trained_stays_as_it_was(factor: str) -> None:
+    start = np.linspace(-1, 1, TINY.size, dtype=np.float32)
+    both = TINY.unpack(synthetic().train(start, round_number=1).vector)
+    one = TINY.unpack(synthetic().train(start, round_number=1, trained=factor).vector)
+    for name, values in TINY.unpack(start).items():
+        assert np.array_equal(one[name], both[name] if f"lora_{factor}" in name else values)
+        assert not np.array_equal(both[name], values)
+
+
+def test_the_whole_unet_has_no_factors_and_no_base() -> None:
+    trainer = synthetic(WHOLE)
+    start = initial_adapter(WHOLE, seed=0)
+    assert trainer.train(start, round_number=1).vector.std() > 0
+    with pytest.raises(UnsupportedError, match=r"training A alone is for adapter\.kind=lora"):
+        trainer.train(start, round_number=1, trained="A")
+    with pytest.raises(UnsupportedError, match=r"merging into the base is for adapter\.kind=lora"):
+        trainer.merge(WHOLE, start)
+
+
+def test_what_is_merged_must_be_of_the_same_modules() -> None:
+    other = AdapterLayout.of({"x.lora_A.weight": (9, 100), "x.lora_B.weight": (100, 9)})
+    synthetic().merge(other, np.zeros(other.size, np.float32))
+    foreign = AdapterLayout.of({"y.lora_A.weight": (9, 100), "y.lora_B.weight": (100, 9)})
+    with pytest.raises(LayoutError, match=r"tensor x\.lora_A\.weight is missing"):
+        synthetic().merge(foreign, np.zeros(foreign.size, np.float32))
+
+
+def test_a_whole_unets_initial_values_keep_the_scale_of_what_passes_through() -> None:
+    tensors = WHOLE.unpack(initial_adapter(WHOLE, seed=0))
+    assert tensors["conv.weight"].std() == pytest.approx((32 * 9) ** -0.5, rel=0.05)
+    assert (tensors["norm.weight"] == 1).all() and not tensors["norm.bias"].any()
+
+
+def test_one_vector_is_all_that_training_and_the_initial_values_need() -> None:
+    """Traced: 3.4 GB of a whole UNet are made in place."""
+    layout = AdapterLayout.of({"conv.weight": (2**10, 2**10)})
+    adapter = np.zeros(layout.size, np.float32)
+    for work in (
+        lambda: initial_adapter(layout, seed=0),
+        lambda: synthetic(layout).train(adapter, round_number=1),
+    ):
+        tracemalloc.start()
+        work()
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * adapter.nbytes
+        tracemalloc.stop()
 
 
 def test_an_update_has_the_size_of_a_real_one_and_leaves_the_global_adapter_alone() -> None:

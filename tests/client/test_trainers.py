@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from client.synthetic import SyntheticTrainer, sd15_lora_layout
+from client.sd15 import sd15_lora_layout, sd15_unet_layout
+from client.synthetic import SyntheticTrainer
 from client.trainers import TaskError, build_trainer
 
 TASK = {"trainer": "synthetic", "rank": 2, "steps": 5, "examples": 100, "seed": 0}
@@ -24,6 +25,21 @@ def test_a_synthetic_task() -> None:
     assert trainer.examples == 100
 
 
+def test_a_task_with_a_rank_for_each_device() -> None:
+    trainer = build({**TASK, "rank": [1, 3, 1, 1]})
+    assert trainer.layout == sd15_lora_layout(3)
+
+
+def test_a_task_for_other_modules() -> None:
+    trainer = build({**TASK, "target_modules": ["ff.net.2"]})
+    assert trainer.layout == sd15_lora_layout(2, ["ff.net.2"])
+
+
+def test_a_task_for_the_whole_unet() -> None:
+    """Built without a value in memory: 3.4 GB is for whoever trains."""
+    assert build({**TASK, "rank": "full"}).layout == sd15_unet_layout()
+
+
 @pytest.mark.parametrize(
     ("task", "words"),
     [
@@ -31,6 +47,10 @@ def test_a_synthetic_task() -> None:
         ({key: TASK[key] for key in TASK if key != "rank"}, ("synthetic", "rank")),
         ({key: TASK[key] for key in TASK if key != "steps"}, ("synthetic", "steps")),
         ({**TASK, "colour": "blue"}, ("synthetic", "colour")),
+        ({**TASK, "rank": [1, 2]}, ("rank [1, 2]", "list of 4")),
+        ({**TASK, "rank": 0}, ("rank 0",)),
+        ({**TASK, "rank": "half"}, ("rank half",)),
+        ({**TASK, "target_modules": ["to_nowhere"]}, ("to_nowhere",)),
         ({}, ("names no trainer", "{}")),
         ("not json", ("names no trainer", "not json")),
         ("", ("names no trainer",)),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import config
+from experiments import config, model
 from experiments.config import ConfigError, Experiment
 from experiments.preflight import check_inputs
 from tests.conftest import CONFIGS
@@ -81,6 +81,9 @@ def test_count_makes_devices_alike() -> None:
         ("federation.late=forgive", "federation.late: "),
         ("emulation.backend=magic", "emulation.backend: "),
         ("model=sd15", "training.trainer=synthetic go together"),
+        ("adapter.kind=half", "adapter.kind"),
+        ("adapter.target_modules=[]", "adapter.target_modules"),
+        ("training.proximal_mu=-1", "training.proximal_mu"),
         ("name=../escape", "name: "),
         ("rounds", "write overrides as key=value"),
         ("rounds=[", "not YAML"),
@@ -109,6 +112,18 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, content: str | None, sa
     with pytest.raises(ConfigError, match=says) as caught:
         config.load(file)
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_adapted_is_told_to_the_devices() -> None:
+    smoke = CONFIGS / "smoke.yaml"
+    assert model.task(config.load(smoke, ["adapter.rank=7"]))["rank"] == 7
+    assert model.task(config.load(smoke, ["adapter.kind=full"]))["rank"] == "full"
+    assert model.task(config.load(smoke, ["adapter.target_modules=[ff.net.2]"]))["target_modules"] == [
+        "ff.net.2"
+    ]
+    with pytest.raises(ConfigError, match=r"adapter.target_modules: .* no module to_nowhere"):
+        config.load(smoke, ["adapter.target_modules=[to_q, to_nowhere]"])
+    assert model.task(config.load(CELL, ["training.proximal_mu=0.1"]))["proximal_mu"] == 0.1
 
 
 def test_power_of_choice_needs_losses() -> None:

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from client.diffusion.base import DEFAULT_BASE, load_base
+from client.diffusion.full import FullUNet
 from client.diffusion.lora import TARGET_MODULES, initial_adapter
 from experiments import evaluate
 from experiments.evaluate import EvaluationError, evaluate_run
-from proto.adapter import save_adapter
+from proto.adapter import load_adapter, save_adapter
+from proto.lora import LoraLayout
 from tests.client.test_diffusion_data import write_folder
 
 TARGETS = list(TARGET_MODULES)
@@ -109,6 +111,41 @@ def test_a_run_without_a_finished_round_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", rounds=0)
     with pytest.raises(EvaluationError, match="no round was finished"):
         evaluate_run(run, progress=print)
+
+
+def test_a_round_may_have_a_higher_rank_than_its_devices(tmp_path: Path) -> None:
+    """As after FLoRA, which stacks: two halves of an adapter are the adapter."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    run = make_run(tmp_path / "run", data=str(write_folder(folder)), rounds=2)
+    layout, vector = load_adapter(run / "adapters" / "round-0001.safetensors")
+    lora = LoraLayout(layout)
+    stacked = LoraLayout(lora.with_rank(4))
+    both = lora.resize(vector, 4)
+    for module, wider in zip(lora.modules, stacked.modules, strict=True):
+        (a, b), (all_a, all_b) = lora.factors(vector, module), stacked.factors(both, wider)
+        all_a[2:], all_b[:, :2], all_b[:, 2:] = a, b / 2, b / 2
+    save_adapter(run / "adapters" / "round-0002.safetensors", stacked.layout, both)
+    losses = evaluate_run(run, progress=lambda text: None).losses.set_index("round")["loss"]
+    assert losses[2].tolist() == pytest.approx(losses[1].tolist(), rel=1e-5)
+    assert losses[1].tolist() != pytest.approx(losses[0].tolist(), rel=1e-3)
+
+
+def test_a_run_of_the_whole_unet_is_evaluated(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    run = make_run(tmp_path / "run", data=str(write_folder(folder)), rounds=1)
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["config"]["adapter"]["kind"] = "full"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(EvaluationError, match="adapter of round 0 does not fit the run's base: tensor "):
+        evaluate_run(run, progress=print)
+    whole = FullUNet(load_base())
+    for number in (0, 1):
+        path = run / "adapters" / f"round-{number:04d}.safetensors"
+        save_adapter(path, whole.layout, whole.read() * np.float32(1 + number))
+    losses = evaluate_run(run, progress=lambda text: None).losses["loss"].tolist()
+    assert losses[2] > 2 * losses[0]
 
 
 def test_adapters_of_another_model_are_refused(tmp_path: Path) -> None:

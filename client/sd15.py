@@ -1,0 +1,122 @@
+"""What of Stable Diffusion v1.5's UNet is sent, by name and shape, without its weights and without torch.
+
+A device that trains nothing must not need diffusers to know what an update looks like: the shapes follow
+from the few numbers of runwayml/stable-diffusion-v1-5's unet/config.json. Tests compare them with
+diffusers' and peft's own, tensor by tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from client.training import UnsupportedError
+from proto.adapter import AdapterLayout
+
+TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
+"""The attention projections: what diffusers' text-to-image LoRA example adapts."""
+
+_WIDTHS = (320, 640, 1280, 1280)
+_LAST = len(_WIDTHS) - 1
+_LAYERS = 2
+"""ResNets in each block on the way down; on the way up there is one more."""
+_LATENT_CHANNELS = 4
+_TEXT_WIDTH = 768
+_TIME_WIDTH = 4 * _WIDTHS[0]
+
+Named = Iterator[tuple[str, tuple[int, ...]]]
+
+
+def sd15_unet_layout() -> AdapterLayout:
+    """Every tensor of the UNet, named as diffusers saves it: 686 tensors, 859,520,964 values."""
+    return AdapterLayout.of(dict(_unet()))
+
+
+def sd15_lora_layout(rank: int, target_modules: Sequence[str] = TARGET_MODULES) -> AdapterLayout:
+    """LoRA of `rank` on the modules whose name ends with one of `target_modules`, named as peft saves it.
+
+    By default to_q, to_k, to_v, to_out.0 of every attention: 199,296 x rank values. Raises
+    UnsupportedError for a target that is no linear layer or convolution of the UNet.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    unmatched = set(target_modules)
+    for name, shape in _unet():
+        module, _, kind = name.rpartition(".")
+        matched = {t for t in target_modules if f".{module}".endswith(f".{t}")}
+        if kind != "weight" or len(shape) < 2 or not matched:
+            continue
+        unmatched -= matched
+        outputs, *inputs = shape
+        shapes[f"unet.{module}.lora_A.weight"] = (rank, *inputs)
+        # A convolution's B is one of 1x1.
+        shapes[f"unet.{module}.lora_B.weight"] = (outputs, rank, *([1] * (len(inputs) - 1)))
+    if unmatched:
+        missing = ", ".join(sorted(unmatched))
+        raise UnsupportedError(f"Stable Diffusion v1.5's UNet has no module {missing} to adapt")
+    return AdapterLayout.of(shapes)
+
+
+def _unet() -> Named:
+    yield from _layer("conv_in", _WIDTHS[0], _LATENT_CHANNELS, 3, 3)
+    yield from _layer("time_embedding.linear_1", _TIME_WIDTH, _WIDTHS[0])
+    yield from _layer("time_embedding.linear_2", _TIME_WIDTH, _TIME_WIDTH)
+    # What the way down hands over to the way up: the width after conv_in and after every step.
+    skips = [_WIDTHS[0]]
+    width = _WIDTHS[0]
+    for index, outputs in enumerate(_WIDTHS):
+        block = f"down_blocks.{index}"
+        for layer in range(_LAYERS):
+            yield from _resnet(f"{block}.resnets.{layer}", width, outputs)
+            if index < _LAST:
+                yield from _transformer(f"{block}.attentions.{layer}", outputs)
+            width = outputs
+            skips.append(width)
+        if index < _LAST:
+            yield from _layer(f"{block}.downsamplers.0.conv", width, width, 3, 3)
+            skips.append(width)
+    yield from _resnet("mid_block.resnets.0", width, width)
+    yield from _transformer("mid_block.attentions.0", width)
+    yield from _resnet("mid_block.resnets.1", width, width)
+    for index, outputs in enumerate(reversed(_WIDTHS)):
+        block = f"up_blocks.{index}"
+        for layer in range(_LAYERS + 1):
+            yield from _resnet(f"{block}.resnets.{layer}", width + skips.pop(), outputs)
+            if index > 0:
+                yield from _transformer(f"{block}.attentions.{layer}", outputs)
+            width = outputs
+        if index < _LAST:
+            yield from _layer(f"{block}.upsamplers.0.conv", width, width, 3, 3)
+    yield from _layer("conv_norm_out", width)
+    yield from _layer("conv_out", _LATENT_CHANNELS, width, 3, 3)
+
+
+def _layer(name: str, *shape: int) -> Named:
+    """A normalisation (one dimension), linear layer (two) or convolution (four), with its bias."""
+    yield f"{name}.weight", shape
+    yield f"{name}.bias", shape[:1]
+
+
+def _resnet(name: str, inputs: int, outputs: int) -> Named:
+    yield from _layer(f"{name}.norm1", inputs)
+    yield from _layer(f"{name}.conv1", outputs, inputs, 3, 3)
+    yield from _layer(f"{name}.time_emb_proj", outputs, _TIME_WIDTH)
+    yield from _layer(f"{name}.norm2", outputs)
+    yield from _layer(f"{name}.conv2", outputs, outputs, 3, 3)
+    if inputs != outputs:
+        yield from _layer(f"{name}.conv_shortcut", outputs, inputs, 1, 1)
+
+
+def _transformer(name: str, width: int) -> Named:
+    yield from _layer(f"{name}.norm", width)
+    yield from _layer(f"{name}.proj_in", width, width, 1, 1)
+    block = f"{name}.transformer_blocks.0"
+    for norm in ("norm1", "norm2", "norm3"):
+        yield from _layer(f"{block}.{norm}", width)
+    for attention, source in (("attn1", width), ("attn2", _TEXT_WIDTH)):
+        yield f"{block}.{attention}.to_q.weight", (width, width)
+        yield f"{block}.{attention}.to_k.weight", (width, source)
+        yield f"{block}.{attention}.to_v.weight", (width, source)
+        yield from _layer(f"{block}.{attention}.to_out.0", width, width)
+    # The feed-forward part's gate (GEGLU) needs its inner width of 4 times `width` twice.
+    yield from _layer(f"{block}.ff.net.0.proj", 8 * width, width)
+    yield from _layer(f"{block}.ff.net.2", width, 4 * width)
+    yield from _layer(f"{name}.proj_out", width, width, 1, 1)
