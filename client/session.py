@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+import zlib
 from dataclasses import asdict, dataclass
 from dataclasses import field as dataclass_field
 from typing import Any
@@ -237,12 +238,13 @@ class Session:
         if start.error_feedback:
             self._feedback = self._feedback or Feedback(self.events, number)
             self._feedback.add_to(result.vector)
+        crc = 0
         if start.keep:
             self._held = number, adapter
+            crc = zlib.crc32(adapter.data)
         key = pb.UploadKey(client_id=self.client_id, session=self._session, run_id=self._run_id, round=number)
-        return Update(
-            key, start.uplink_codec, result.vector, steps=result.steps, loss=result.loss, events=self.events
-        )
+        told = {"steps": result.steps, "loss": result.loss, "adapter_crc32": crc}
+        return Update(key, start.uplink_codec, result.vector, told, self.events)
 
     def _send(self, stub: federation_pb2_grpc.FederationStub) -> None:
         """Upload what there is to upload; a cut leaves it for the next connection."""

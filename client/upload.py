@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -29,17 +30,17 @@ class Update:
     """A device's update of one round until the server has it, or has turned it down.
 
     Holds `vector`, shape (size,), the difference to the adapter that came down, and never more of its
-    encoding than is being sent: a segment gives the same bytes whenever it is encoded again.
+    encoding than is being sent: a segment gives the same bytes whenever it is encoded again. `told` are the
+    fields of UploadHeader that say how it came about.
     """
 
     def __init__(
-        self, key: pb.UploadKey, codec: str, vector: Vector, *, steps: int, loss: float, events: EventLog
+        self, key: pb.UploadKey, codec: str, vector: Vector, told: Mapping[str, Any], events: EventLog
     ) -> None:
         self.round_number = key.round
         self.vector = vector
         self._key, self._codec = key, codecs.parse(codec)
-        self._steps, self._loss = steps, loss
-        self._events = events
+        self._told, self._events = told, events
         name = np.frombuffer(key.client_id.encode(), np.uint8)
         self.encoder = SegmentEncoder(self._codec, vector, (key.round, *name.tolist()))
         self._attempt = 0
@@ -92,8 +93,7 @@ class Update:
             codec=self._codec.name,
             payload_bytes=self.encoder.segments.payload_bytes,
             offset=offset,
-            steps=self._steps,
-            loss=self._loss,
+            **self._told,
         )
 
     def _settled(self, reply: pb.UploadReply) -> bool:

@@ -23,6 +23,7 @@ class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STATUS_ALREADY_HELD: _ClassVar[Status]
     STATUS_LATE: _ClassVar[Status]
     STATUS_NO_SPACE: _ClassVar[Status]
+    STATUS_WRONG_VERSION: _ClassVar[Status]
 STATUS_UNSPECIFIED: Status
 STATUS_OK: Status
 STATUS_UNKNOWN_CLIENT: Status
@@ -38,6 +39,7 @@ STATUS_WRONG_CODEC: Status
 STATUS_ALREADY_HELD: Status
 STATUS_LATE: Status
 STATUS_NO_SPACE: Status
+STATUS_WRONG_VERSION: Status
 
 class JoinRequest(_message.Message):
     __slots__ = ("client_id", "session")
@@ -160,7 +162,7 @@ class UploadKey(_message.Message):
     def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
 
 class UploadHeader(_message.Message):
-    __slots__ = ("key", "attempt", "codec", "payload_bytes", "offset", "steps", "loss")
+    __slots__ = ("key", "attempt", "codec", "payload_bytes", "offset", "steps", "loss", "adapter_crc32")
     KEY_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +170,7 @@ class UploadHeader(_message.Message):
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_CRC32_FIELD_NUMBER: _ClassVar[int]
     key: UploadKey
     attempt: int
     codec: str
@@ -175,7 +178,8 @@ class UploadHeader(_message.Message):
     offset: int
     steps: int
     loss: float
-    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., attempt: _Optional[int] = ..., codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...
+    adapter_crc32: int
+    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., attempt: _Optional[int] = ..., codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., loss: _Optional[float] = ..., adapter_crc32: _Optional[int] = ...) -> None: ...
 
 class UploadPart(_message.Message):
     __slots__ = ("header", "chunk")

@@ -4,7 +4,8 @@ With differences the server keeps V, the version that up-to-date devices hold, b
 round sends d = encode(G - V), and V moves as the devices' does: V <- V + decode(d), to the bit. What a codec
 that loses left out is still in G - V, and goes down later: error feedback at the server. (With one that loses
 nothing V is G but for float32's rounding of a difference, which goes down later too.) Devices train from V,
-and what they send is the difference to V.
+what they send is the difference to V, and with it comes their V's checksum: should another machine's numpy
+decode otherwise, its update is refused, and it gets V whole in the next round.
 
 Who holds the version before, for certain, gets d; anyone else gets V itself in a codec that is exact. Certain
 is a device whose update of that round has begun to come, in the session it is in now: it had the whole
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import zlib
 from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -106,6 +108,8 @@ class Downlink:
         self._seed, self._folder, self._executor, self._events = seed, folder, executor, events
         self.version: Vector = np.empty(size if full_codec else 0, np.float32)
         """V."""
+        self.crc32 = 0
+        """Of V, as UploadHeader.adapter_crc32; 0 where no version is kept. Known before all of V can be."""
         self._round = 0
         """Whose adapter V is; 0 before the first."""
 
@@ -141,12 +145,13 @@ class Downlink:
 
     async def _adopt(self, adapter: Vector) -> None:
         """Nobody holds anything: V is G."""
-        copy = partial(np.copyto, self.version, adapter)
-        await asyncio.get_running_loop().run_in_executor(self._executor, copy)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._executor, partial(np.copyto, self.version, adapter))
+        self.crc32 = await loop.run_in_executor(self._executor, zlib.crc32, self.version.data)
 
     def _difference(self, adapter: Vector, number: int, base: int) -> Iterator[bytes]:
         """The segments of G - V, encoded; with each of them V moves."""
-        square = 0.0
+        square, crc = 0.0, 0
         decoder = SegmentDecoder(self._codec, self._size)
         encoder = SegmentEncoder(self._codec, _Difference(adapter, self.version), (self._seed, number))
         for piece in encoder.pieces():
@@ -155,6 +160,7 @@ class Downlink:
                 self.version[part] += values
                 rest = (adapter[part] - self.version[part]).astype(np.float64)
                 square += float(np.dot(rest, rest))
+                self.crc32 = crc = zlib.crc32(self.version[part].data, crc)
             yield piece
         self._events.write("downlink_delta", round=number, base_round=base, residual_norm=math.sqrt(square))
 

@@ -112,6 +112,10 @@ class Uploads:
     def _admit(self, header: pb.UploadHeader, device: Device, current: OpenRound | None) -> Upload:
         """Check what the header announces before taking space for it."""
         federation, key = self._federation, header.key
+        theirs, ours = header.adapter_crc32, federation.downlink.crc32
+        if current is not None and theirs != ours:
+            reason = f"trained from an adapter with checksum {theirs:08x}, the round's is {ours:08x}"
+            raise Refusal(pb.STATUS_WRONG_VERSION, reason)
         device.version = key.round  # It could not have trained without the whole adapter.
         uplink = federation.uplink
         if header.codec != uplink.name:

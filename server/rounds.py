@@ -148,7 +148,7 @@ class Federation:
         self._cohorts = cohorts
         self._checkpoints = checkpoints
         self._executor = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "numbers")
-        self._downlink = Downlink(
+        self.downlink = Downlink(
             codecs.parse(plan.downlink_codec),
             parse_exact(plan.full_codec) if plan.full_codec else None,
             layout.size,
@@ -197,7 +197,7 @@ class Federation:
         self.events.write("round_start", round=number, cohort=cohort)
         loop = asyncio.get_running_loop()
         closes_at = loop.time() + plan.deadline_s
-        payloads = self._downlink.open(number, self.adapter, [self.registry.devices[n] for n in cohort])
+        payloads = self.downlink.open(number, self.adapter, [self.registry.devices[n] for n in cohort])
         opened = self.round = OpenRound(
             number,
             cohort,

@@ -105,7 +105,7 @@ def test_only_an_update_that_was_taken_changes_what_is_owed(status: pb.Status, t
     key = pb.UploadKey(client_id="dev0", round=1)
     update = np.full(SIZE, 0.3, np.float32)
     update[0] = 100
-    session._unsent = Update(key, "int8", update, steps=1, loss=0.0, events=silence)
+    session._unsent = Update(key, "int8", update, {}, silence)
     session._send(Answering(status))  # type: ignore[arg-type]
     assert (session._feedback.residual is not None) == taken
     assert session._unsent is None

@@ -163,6 +163,7 @@ class Device:
         codec: str = "fp32",
         run_id: str = "run-7",
         loss: float = float("nan"),
+        crc32: int = 0,
     ) -> pb.UploadPart:
         return pb.UploadPart(
             header=pb.UploadHeader(
@@ -172,6 +173,7 @@ class Device:
                 payload_bytes=payload_bytes,
                 offset=offset,
                 loss=loss,
+                adapter_crc32=crc32,
             )
         )
 
@@ -187,10 +189,12 @@ class Device:
         offset: int = 0,
         codec: str = "fp32",
         loss: float = float("nan"),
+        crc32: int = 0,
     ) -> pb.UploadReply:
         """A well-formed upload from `offset` on."""
         payload = update if isinstance(update, bytes) else update.astype("<f4").tobytes()
-        header = self.header(len(payload), round_number=round_number, offset=offset, codec=codec, loss=loss)
+        more = {"offset": offset, "codec": codec, "loss": loss, "crc32": crc32}
+        header = self.header(len(payload), round_number=round_number, **more)
         return self.send([header, *pieces(payload, offset)])
 
     def upload_part_and_stall(self, update: Vector, count: int) -> threading.Event:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ def test_all_that_hold_an_adapter_hold_the_server_s_version_bit_for_bit(
                 arrived = [await place.play(number, payloads, fate) for place, fate in asked]
                 await payloads.encoded()
                 assert {a.tobytes() for a in arrived if a is not None} <= {down.version.tobytes()}
+                assert down.crc32 == (zlib.crc32(down.version) if down.version.any() else 0)
                 if asked and number > 1:
                     # What int8 lost: half a step at most, and none of it is forgotten.
                     step = max(float(np.abs(adapter - before).max()) / 127 * 1.01, 1e-9)
@@ -206,7 +208,8 @@ def test_over_the_wire_two_of_three_devices_at_a_time(start: Callable[..., Serve
         assert first.tobytes() == second.tobytes()
         for name in cohort:
             update = constant(number) + np.linspace(0, 0.1, LAYOUT.size, dtype=np.float32)
-            assert devices[name].upload(update, round_number=number).status == pb.STATUS_OK
+            crc = zlib.crc32(held[name])
+            assert devices[name].upload(update, round_number=number, crc32=crc).status == pb.STATUS_OK
     assert all(device.finished() for device in devices.values())
     for device in devices.values():
         device.cut()
@@ -215,3 +218,19 @@ def test_over_the_wire_two_of_three_devices_at_a_time(start: Callable[..., Serve
     assert (2, "dev0", "delta") in kinds and (3, "dev1", "full") in kinds
     # Devices trained from what int8 made of it, half a step of a 127th away, not from the adapter itself.
     assert 0 < np.abs(held["dev1"] - server.checkpoint(2)).max() < 2.2 / 127
+
+
+def test_an_update_from_another_version_is_refused_and_the_device_gets_it_whole(
+    start: Callable[..., Server],
+) -> None:
+    """A device that has decoded a bit otherwise than the server: its round is over, its next begins right."""
+    server = start("dev0,dev1", "--rounds", "2", "--full-codec", "fp32")
+    with RawDevice(server, "dev0").enter() as good, RawDevice(server, "dev1").enter() as odd:
+        crc = zlib.crc32(good.next_round()[1])
+        odd.next_round()
+        refused = odd.upload(constant(9), crc32=crc ^ 1)
+        assert refused.status == pb.STATUS_WRONG_VERSION and f"{crc:08x}" in refused.reason
+        assert good.upload(constant(1), crc32=crc).status == pb.STATUS_OK
+        assert [device.next_round()[0].base_round for device in (good, odd)] == [1, 0]
+    [first] = server.outcomes()
+    assert isinstance(first, dict) and first["dev0"] == "finished" and first["dev1"].startswith("refused")
