@@ -72,7 +72,7 @@ class AdaptedUNet(VectorUNet):
         """As Trainer.merge.
 
         The sums are this UNet's own from then on: for as long as it lives they take as much memory as the
-        adapted modules' weights (375 MB for Stable Diffusion v1.5's attentions), whatever is merged later.
+        adapted modules' weights (374 MB for Stable Diffusion v1.5's attentions), whatever is merged later.
         """
         given = LoraLayout(layout)
         own = LoraLayout(LoraLayout(self.layout).with_rank(given.rank or 0))

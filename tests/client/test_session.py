@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from running import INITIAL, LAYOUT, TASK, Federation, Running, assert_one_line, free_port
 
+from client.session import Session
 from client.synthetic import SyntheticTrainer
+from client.upload import Update
 from proto.adapter import load_adapter
+from proto.events import EventLog
 
 
 def test_three_rounds_of_two_clients_are_fedavg_computed_by_hand(
@@ -44,6 +49,16 @@ def test_three_rounds_of_two_clients_are_fedavg_computed_by_hand(
         assert [record["attempts"] for record in ends] == [1] * 3
         assert {record["payload_bytes"] for record in client.events("encode_end")} == {4 * LAYOUT.size}
         assert {record["loss"] for record in client.events("compute_end")} == {None}
+
+
+def test_the_next_rounds_noise_is_drawn_when_an_update_has_been_sent(tmp_path: Path) -> None:
+    trainer = SyntheticTrainer(LAYOUT, device_index=0, steps=4, examples=10, seed=5)
+    session = Session("nowhere:1", "dev0", EventLog(tmp_path / "events.jsonl", "dev0"))
+    session._trainer = trainer
+    session._unsent = Mock(spec=Update, round_number=6)
+    session._unsent.send.side_effect = lambda *_, **__: trainer._drawn.clear()
+    session._send(Mock())
+    assert list(trainer._drawn) == [7]
 
 
 def test_a_profile_makes_a_round_as_long_as_the_named_device_takes(
