@@ -11,12 +11,18 @@ device takes the payload apart by the same sizes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast, get_args
 
 import numpy as np
 
 from proto.adapter import AdapterLayout, Vector
+from proto.federation_pb2 import RoundStart
 from proto.lora import Factors, LoraLayout, fresh_adapter
+
+
+class ExchangeError(ValueError):
+    """A round that brings what cannot be, or builds on what this device never had."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,23 @@ class Exchange:
     fresh: tuple[int, ...] = ()
     """Seed of the adapter that the device draws itself before the factors come; empty: it does not."""
 
+    def drawn_by(self, device_index: int) -> Exchange:
+        """The same, with fresh factors of the device's own."""
+        return replace(self, fresh=(*self.fresh, device_index))
+
+    @property
+    def kind(self) -> str:
+        """As in clients.csv: the `full` adapter, or `part`s and merges."""
+        return "full" if self.down == "AB" and not self.merge_rank else "part"
+
     def up(self, lora: LoraLayout) -> AdapterLayout:
         """The layout of the update."""
         return lora.only(self.trained)
 
     def merge_layout(self, lora: LoraLayout) -> AdapterLayout | None:
-        """The layout of the merge."""
+        """The layout of the merge. Raises ExchangeError for a rank that no product can have."""
+        if self.merge_rank > (lora.largest_rank if lora.modules else 0):
+            raise ExchangeError(f"a merge of rank {self.merge_rank} into {len(lora.modules)} LoRA modules")
         return lora.with_rank(self.merge_rank) if self.merge_rank else None
 
     def down_size(self, lora: LoraLayout) -> int:
@@ -48,18 +65,31 @@ class Exchange:
     def open(self, lora: LoraLayout, payload: Vector, held: Vector | None) -> tuple[Vector, Vector]:
         """A payload of shape (down_size,) -> the adapter that the round starts from, and the merge.
 
-        `held` is the adapter of the device's last round, overwritten where the payload is newer. Raises
-        ValueError when the payload brings a part and the device does not have the rest.
+        `held` is the adapter of the device's last round, overwritten where the payload is newer; the merge is
+        a view into the payload. Raises ExchangeError when the device lacks what does not come.
         """
         size = lora.only(self.down).size
         part, merge = payload[:size], payload[size:]
         if self.down == "AB":
-            return part, merge
+            return (part.copy() if merge.size else part), merge
         adapter = fresh_adapter(lora.layout, self.fresh) if self.fresh else held
         if adapter is None:
-            raise ValueError(f"factors '{self.down}' came of an adapter whose others are not held here")
+            raise ExchangeError(f"factors '{self.down}' came of an adapter whose others are not held here")
         lora.put(adapter, self.down, part)
         return adapter, merge
+
+
+def exchange_of(start: RoundStart) -> Exchange:
+    """What a round brings and asks for. Raises ExchangeError for what no method does."""
+    known = get_args(Factors)
+    down, trained = start.down_factors, start.trained_factors
+    if down not in known or trained not in known or not trained:
+        raise ExchangeError(f"round {start.round} brings factors '{down}' and trains '{trained}'")
+    return Exchange(cast(Factors, trained), cast(Factors, down), start.merge_rank, tuple(start.fresh_seed))
+
+
+WHOLE = Exchange()
+"""The adapter down, its change up."""
 
 
 @dataclass(frozen=True)

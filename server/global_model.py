@@ -60,23 +60,36 @@ class GlobalModel:
         """One of rank `rank`, or less where no module's product can have as much."""
         return Merge(LoraLayout(self.lora.with_rank(min(rank, self.lora.largest_rank))), self._folder)
 
+    def whole(self, *, with_adapter: bool) -> tuple[AdapterLayout, Vector]:
+        """All that was learnt, relative to the base, as one adapter; all of it in memory.
+
+        Where devices merge, its rank grows by every merge's, up to that of the weights themselves. Without
+        the adapter where devices begin with one of their own.
+        """
+        if not self.merges:
+            return self.layout, self.adapter
+        merge = self.merged(0, with_adapter=with_adapter)
+        vector = merge.values[:]
+        merge.values.close()
+        return merge.lora.layout, vector
+
     def merged_rank(self, since: int) -> int:
         """Rank of the merges of round `since` and later, as one; 0: there are none."""
         total = sum(merge.rank for number, merge in self.merges.items() if number >= since)
         return min(total, self.lora.largest_rank)
 
-    def merged(self, since: int, adapter: bool = False) -> Merge:
+    def merged(self, since: int, *, with_adapter: bool = False) -> Merge:
         """The merges of round `since` and later as one, of `merged_rank` (at least one must be there).
 
         They are stacked, and where that is more than a module's product can have, compressed without loss.
-        With `adapter` it is the adapter's factors that come first: the whole model relative to the base.
+        With the adapter it is the adapter's factors that come first: the whole model relative to the base.
         """
         parts = [merge for number, merge in sorted(self.merges.items()) if number >= since]
-        own = (self.lora.rank or 0) if adapter else 0
+        own = (self.lora.rank or 0) if with_adapter else 0
         whole = self.new_merge(own + sum(merge.rank for merge in parts))
         for index, module in enumerate(self.lora.modules):
             factors = [part.factors(index) for part in parts]
-            if adapter:
+            if with_adapter:
                 factors.insert(0, self.lora.factors(self.adapter, module))
             a = np.concatenate([a for a, _ in factors]).astype(np.float64)
             b = np.concatenate([b for _, b in factors], axis=1).astype(np.float64)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from proto.adapter import Vector
+from proto.events import EventLog
 from proto.lora import Factors, LoraLayout, fresh_factor
 from server.aggregation import fedex, flexlora, flora, hetlora
+from server.aggregation.discordance import discordance
 from server.aggregation.factors import compressed
 from server.aggregation.fedavg import FedAvg, Tally
 from server.aggregation.local import LocalModel
@@ -23,6 +26,18 @@ _PIECE_VALUES = 2**15
 """Of each device's update, at a time."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A whole update, encoded still; `values` decodes it, once."""
+
+    name: str
+    device_index: int
+    examples: int
+    lora: LoraLayout
+    """At the device's own rank."""
+    values: Callable[[], FloatFile]
+
+
 class Aggregator:
     """Moves `model`, round by round.
 
@@ -31,13 +46,19 @@ class Aggregator:
     the factors of one module.
     """
 
-    def __init__(self, options: AggregationOptions, model: GlobalModel, *, folder: Path, seed: int) -> None:
+    def __init__(
+        self, options: AggregationOptions, model: GlobalModel, *, folder: Path, seed: int, events: EventLog
+    ) -> None:
         self.options = options
         self._model = model
         self._folder = folder
         self._seed = seed
+        self._events = events
         self._optimizers: dict[Factors, Optimizer] = {}
         self._before: FloatFile | None = None
+        self._kept: Sequence[Kept] = ()
+        self._models: list[LocalModel] = []
+        self._files: list[FloatFile] = []
 
     def needs_updates(self, number: int) -> bool:
         """Whether round `number` needs each update by itself: for its step, or for the discordance."""
@@ -51,30 +72,16 @@ class Aggregator:
             return Tally()
         return FedAvg(self._model.lora.only(self.options.wire.trained(number)).size)
 
-    def fresh_seed(self, number: int, device_index: int) -> tuple[int, ...]:
-        """Of the factors with which a device begins round `number`, where the method has it do so."""
-        return self._seed, number, device_index
-
-    def local(
-        self, number: int, name: str, device_index: int, examples: int, lora: LoraLayout, change: FloatFile
-    ) -> LocalModel:
-        """A device's update of round `number`, before or after its step."""
-
-        def start(index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            module = lora.modules[index]
-            if not self.options.wire.fresh:
-                return self._started_from(index, module.rank)
-            place = lora.layout.tensors.index(module.a)
-            a = fresh_factor(module.a, (*self.fresh_seed(number, device_index), place))
-            return a.reshape(module.rank, -1), np.zeros((module.outputs, module.rank), np.float32)
-
-        return LocalModel(name, examples, lora, change, start)
-
-    def step(self, number: int, total: Tally, models: Sequence[LocalModel]) -> dict[str, float]:
-        """Move the model by round `number`, of which at least one update counts; what to put on record."""
+    def step(self, number: int, total: Tally, kept: Sequence[Kept]) -> dict[str, float]:
+        """Move the model by round `number`; what to put on record. `kept`: its updates in order of name."""
         model, method = self._model, self.options.method
+        if total.weight == 0:
+            return {}
+        self._kept = kept
         if self.needs_updates(number):
             self._before = FloatFile.of(self._folder, model.adapter)
+            self._files.append(self._before)
+        models = self._local_models(number) if self.options.gathers else []
         if self.options.takes_one_mean:
             self._move(self.options.wire.trained(number), self._means(total, models))
             return {}
@@ -84,11 +91,37 @@ class Aggregator:
             return self._fedex(number, models)
         return self._flexlora(models) if method == "flexlora" else self._hetlora(models)
 
-    def release(self) -> None:
-        """Nothing more is asked about the round."""
-        if self._before is not None:
-            self._before.close()
-            self._before = None
+    def look_back(self, number: int) -> None:
+        """After the step, and in no round's time: put the discordance on record, and give up the updates."""
+        if self._model.lora.rank is not None:
+            if self.options.wire.trained(number) != "AB":
+                value = 0.0  # One factor is the same for all: the mean of products is the product of means.
+            else:
+                models = self._local_models(number)
+                value = discordance(models) if models else math.nan
+            self._events.write("discordance", round=number, value=value)
+        for file in self._files:
+            file.close()
+        self._kept, self._models, self._files, self._before = (), [], [], None
+
+    def _local_models(self, number: int) -> list[LocalModel]:
+        """The round's updates, decoded once."""
+        if not self._models:
+            self._models = [self._local_model(number, kept) for kept in self._kept]
+        return self._models
+
+    def _local_model(self, number: int, kept: Kept) -> LocalModel:
+        def start(index: int) -> tuple[Vector, Vector]:
+            module = kept.lora.modules[index]
+            if not self.options.wire.fresh:
+                return self._started_from(index, module.rank)
+            place = kept.lora.layout.tensors.index(module.a)
+            a = fresh_factor(module.a, (self._seed, number, kept.device_index, place))
+            return a.reshape(module.rank, -1), np.zeros((module.outputs, module.rank), np.float32)
+
+        change = kept.values()
+        self._files.append(change)
+        return LocalModel(kept.name, kept.examples, kept.lora, change, start)
 
     def _started_from(self, index: int, rank: int) -> tuple[Vector, Vector]:
         """Module `index` of the adapter before the step, cut down to `rank`."""
@@ -152,9 +185,7 @@ class Aggregator:
         return {f"weight_{model.name}": weight for model, weight in zip(models, weights, strict=True)}
 
 
-def _robust_means(
-    mean: RobustMean, models: Sequence[LocalModel]
-) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def _robust_means(mean: RobustMean, models: Sequence[LocalModel]) -> Means:
     for start in range(0, models[0].change.size, _PIECE_VALUES):
         parts = [model.change[start : start + _PIECE_VALUES] for model in models]
         yield start, mean(np.stack(parts).astype(np.float64))

@@ -17,6 +17,10 @@ Means = Iterator[tuple[int, Matrix]]
 """(first value, values) of the mean update, in order."""
 
 
+class AggregationError(ValueError):
+    """A combination that cannot be; the message begins with the key of the `aggregation` section."""
+
+
 class Optimizer(Protocol):
     """Keeps its state between the rounds. State of the first step is taken from the adapter's size."""
 
@@ -27,7 +31,7 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """Which, and how. Raises ValueError naming the option that is out of range."""
+    """Which, and how. Raises AggregationError naming the option that is out of range."""
 
     name: Literal["none", "fedavgm", "fedadam"] = "none"
     learning_rate: float | None = None
@@ -42,12 +46,12 @@ class OptimizerOptions:
     def __post_init__(self) -> None:
         rate = self.learning_rate
         if rate is not None and not 0 < rate < math.inf:
-            raise ValueError(f"learning_rate: {rate:g} is not above 0")
+            raise AggregationError(f"learning_rate: {rate:g} is not above 0")
         for key in ("momentum", "second_momentum"):
             if not 0 <= (value := getattr(self, key)) < 1:
-                raise ValueError(f"{key}: {value:g} is not between 0 and 1")
+                raise AggregationError(f"{key}: {value:g} is not between 0 and 1")
         if not 0 < self.adaptivity < math.inf:
-            raise ValueError(f"adaptivity: {self.adaptivity:g} is not above 0")
+            raise AggregationError(f"adaptivity: {self.adaptivity:g} is not above 0")
 
     def build(self) -> Optimizer:
         """One without a state yet."""

@@ -10,17 +10,13 @@ from functools import partial
 from proto.exchange import METHODS, Method
 from server.aggregation.factors import Matrix
 from server.aggregation.median import median
-from server.aggregation.optimizer import OptimizerOptions
+from server.aggregation.optimizer import AggregationError, OptimizerOptions
 from server.aggregation.trimmed import trimmed
 
 RobustMean = Callable[[Matrix], Matrix]
 """Updates [K, n] -> [n]."""
 
 _TRIMMED = re.compile(r"trimmed\(([0-9]*\.?[0-9]+)\)")
-
-
-class AggregationError(ValueError):
-    """A combination that cannot be; the message begins with the key of the `aggregation` section."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class AggregationOptions:
         robust, one_vector = self.robust_mean() is not None, self.takes_one_mean
         if robust and not one_vector:
             raise AggregationError(
-                f"mean: {self.mean} is of one vector, and {self.method} has none: weighted"
+                f"mean: {self.mean} is of one vector, {self.method} has none; use weighted"
             )
         if self.optimizer.name != "none" and not one_vector:
             raise AggregationError(
@@ -66,11 +62,8 @@ class AggregationOptions:
             return None
         if self.mean == "median":
             return median
-        if (
-            (match := _TRIMMED.fullmatch(self.mean))
-            and (share := _number(match[1])) is not None
-            and share < 0.5
-        ):
+        match = _TRIMMED.fullmatch(self.mean)
+        if match and (share := float(match[1])) < 0.5:
             return partial(trimmed, fraction=share)
         raise AggregationError(
             f"mean: unknown '{self.mean}': weighted, median, or trimmed(FRACTION) with a fraction below 0.5"
@@ -79,9 +72,7 @@ class AggregationOptions:
     def check_devices(self, ranks: list[int]) -> None:
         """Whether devices of these ranks can be aggregated; empty: there is no LoRA."""
         if not ranks and self.wire.needs_lora:
-            raise AggregationError(
-                f"method: {self.method} is about LoRA's factors; a whole model needs fedit"
-            )
+            raise AggregationError(f"method: {self.method} is about LoRA's factors; whole models need fedit")
         if len(set(ranks)) > 1 and not self.wire.mixed_ranks:
             able = ", ".join(method.name for method in METHODS.values() if method.mixed_ranks)
             raise AggregationError(
@@ -100,14 +91,14 @@ class AggregationOptions:
             )
         if error_feedback and not self.takes_error_feedback:
             raise AggregationError(
-                f"method: factors of {self.method} are others in every round, and what the codec left out of "
+                f"method: {self.method} sends other factors in every round, and what the codec left out of "
                 "the last round's does not fit them: uplink.error_feedback=off"
             )
 
     @property
     def takes_error_feedback(self) -> bool:
-        """Whether one round's factors and the next one's have the same coordinates."""
-        return self.method not in ("flora", "flexlora")
+        """Whether one round's factors and the next one's are the same, in the same coordinates."""
+        return self.method not in ("flora", "flexlora", "rolora")
 
     @property
     def _name(self) -> str:
