@@ -15,8 +15,9 @@ GridSize = Literal["full", "quick"]
 
 _QUEUE_S = 0.2  # The default of an experiment's links.
 _JITTER = 0.1  # Of the delay.
-_AT_MOST = 24
-"""Links in one network: more would only make idle ones stand beside those under test."""
+_AT_MOST = 56
+"""Links in one network. The frames that all probes may send together bound the time, so that larger networks
+end sooner, up to here."""
 
 _AXES: dict[str, tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]] = {
     # Mbit/s, one-way ms, loss
@@ -36,6 +37,8 @@ class Part:
     """What computes beside them, one measurement each."""
     frames_per_s: float = FRAMES_PER_S
     """What all probes at a time may send."""
+    together: bool = False
+    """Only all of the links at once show what is asked: none is measured again by itself."""
 
 
 def parts(size: GridSize) -> list[Part]:
@@ -49,7 +52,9 @@ def parts(size: GridSize) -> list[Part]:
     ]
     sixteen = [_link(number, 20, 0.005, 0, 0) for number in range(16)]
     at_once = 2 * 16 * 1.1 * 20e6 / (8 * FRAME_BYTES)  # All of them flooded, both ways.
-    found.append(Part("sixteen", tuple(sixteen), quick, loads=(TRAINING,), frames_per_s=at_once))
+    found.append(
+        Part("sixteen", tuple(sixteen), quick, loads=(TRAINING,), frames_per_s=at_once, together=True)
+    )
     clean = LinkSpec(100e6, 0.005, queue_bytes=int(100e6 * 0.025 / 8))
     found.append(Part("fast", (AccessLink("fast", clean, clean),), quick=False))
     return found

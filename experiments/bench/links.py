@@ -38,7 +38,7 @@ class LinksBench:
     load_cpu: float | None = None
     """Cores that the load got, mean over the measurements beside one."""
     thrown_away: list[str] = field(default_factory=list)
-    """Measurements made again, because a hypervisor had the processors just then, or with --resume."""
+    """Links measured again, because a hypervisor had the processors just then, or with --resume."""
     took_s: float = 0.0
 
     def count(self, verdict: str) -> int:

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from experiments.bench.loads import Load, Loaded
 
 IN_SECONDS = ("rtt", "delay", "timing")
 """Metrics whose gate is a time; the others' is a share of what was configured."""
-_ATTEMPTS = 3
-"""What a hypervisor may have spoilt is measured so often at most."""
+_ATTEMPTS = 2
+"""What a hypervisor may have spoilt is measured so often at most; --resume goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -37,49 +37,75 @@ class Measurement:
     load_cpu: float | None
     """Cores that the load got."""
     stolen: float
-    """Share of this machine's processor time that a hypervisor gave to others meanwhile."""
+    """Share of this machine's processor time that a hypervisor gave to others, the last time."""
     took_s: float
     thrown_away: tuple[str, ...] = ()
-    """Earlier measurements of the same that had a miss, and why they were not kept, a line each."""
+    """Earlier measurements of the same links that had a miss, and why they were not kept, a line each."""
 
     @property
-    def clean(self) -> bool:
-        """Without a miss or a violation."""
-        return not self.violations and not self.misses
+    def spoilt(self) -> set[str]:
+        """The links with a miss or a violation; all of them where a violation names none."""
+        every = {row["link"] for row in self.rows}
+        accused = {reason.split()[0] for reason in self.violations}
+        return (every if accused - every else accused) | {row["link"] for row in self._misses()}
 
-    @property
-    def misses(self) -> int:
-        return sum(row["verdict"] == "miss" for row in self.rows)
+    def _misses(self) -> list[dict[str, Any]]:
+        return [row for row in self.rows if row["verdict"] == "miss"]
 
-    def why_thrown_away(self) -> str:
-        what = f"{self.misses} missed" if self.misses else self.violations[0].partition(";")[0]
-        return f"{self.part}, {self.load}: {what}, {self.stolen:.1%} of the processors stolen"
+    def why_not_kept(self, links: set[str]) -> str:
+        reasons = [f"{row['link']} {row['direction']}: {row['metric']} missed" for row in self._misses()]
+        reasons += [reason.partition(";")[0] for reason in self.violations]
+        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        of_how_many = f"{len(links)} of {len({row['link'] for row in self.rows})} links"
+        return (
+            f"{self.part}, {self.load}: {of_how_many}, {self.stolen:.1%} of the processors stolen: "
+            f"{reasons[0]}{more}"
+        )
+
+    def with_again(self, again: Measurement) -> Measurement:
+        """This one, but for the links that were measured again."""
+        anew = {row["link"] for row in again.rows}
+        cores = [m.load_cpu * m.took_s for m in (self, again) if m.load_cpu is not None]
+        took_s = self.took_s + again.took_s
+        return replace(
+            again,
+            rows=[row for row in self.rows if row["link"] not in anew] + again.rows,
+            load_cpu=sum(cores) / took_s if cores else None,
+            took_s=took_s,
+            thrown_away=(*self.thrown_away, self.why_not_kept(anew)),
+        )
 
 
 def measure(part: Part, load: Load, backend: str, seed: int, folder: Path, *, resume: bool) -> Measurement:
-    """Measure, again if a hypervisor may be to blame for a miss, and keep the last in `folder`.
+    """Measure, again those links whose miss may be a hypervisor's doing, and keep it all in `folder`.
 
-    With `resume` a clean measurement of the same that is there already is taken as it is. Raises LinkError.
+    With `resume` the clean links of an earlier measurement are taken as they are. Raises LinkError.
     """
     asked = hashlib.sha256(repr((part.links, part.quick, part.frames_per_s, backend)).encode()).hexdigest()
     file = folder / f"{part.name}-{load.name}.json".replace(" ", "-")
-    earlier = _read(file) if resume else None
-    thrown_away: tuple[str, ...] = ()
-    if earlier is not None and earlier.asked == asked:
-        if earlier.clean:
-            return earlier
-        thrown_away = (*earlier.thrown_away, earlier.why_thrown_away())
+    measured = _read(file) if resume else None
+    if measured is not None and measured.asked != asked:
+        measured = None
     for attempt in range(_ATTEMPTS):
-        measured = _measure(part, load, backend, seed, asked, thrown_away)
-        if measured.clean or measured.stolen <= SPOILING_SHARE or attempt == _ATTEMPTS - 1:
-            break
-        thrown_away = (*thrown_away, measured.why_thrown_away())
-        print(f"bench links: again; {thrown_away[-1]}", file=sys.stderr, flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
+        links = part.links
+        if measured is not None:
+            spoilt = measured.spoilt
+            if not spoilt or (attempt and measured.stolen <= SPOILING_SHARE):
+                break
+            links = links if part.together else tuple(link for link in links if link.device in spoilt)
+            print(f"bench links: again; {measured.why_not_kept(spoilt)}", file=sys.stderr, flush=True)
+        latest = _measure(replace(part, links=links), load, backend, seed, asked)
+        measured = latest if measured is None else measured.with_again(latest)
+        _keep(measured, file)
+    assert measured is not None
+    return measured
+
+
+def _keep(measured: Measurement, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(asdict(measured)))
     partial.replace(file)
-    return measured
 
 
 def _read(file: Path) -> Measurement | None:
@@ -89,9 +115,7 @@ def _read(file: Path) -> Measurement | None:
     return Measurement(**document | {"thrown_away": tuple(document["thrown_away"])})
 
 
-def _measure(
-    part: Part, load: Load, backend: str, seed: int, asked: str, thrown_away: tuple[str, ...]
-) -> Measurement:
+def _measure(part: Part, load: Load, backend: str, seed: int, asked: str) -> Measurement:
     with Network(part.links, backend=backend, seed=seed) as network, Loaded(load) as loaded:
         start, theft = time.monotonic(), Theft()
         checks = calibrate(network, quick=part.quick, frames_per_s=part.frames_per_s)
@@ -105,7 +129,6 @@ def _measure(
             load_cpu=loaded.cpu_s() / took_s if load.processes else None,
             stolen=theft.share(),
             took_s=took_s,
-            thrown_away=thrown_away,
         )
 
 

@@ -49,7 +49,7 @@ def test_the_full_grid_is_every_combination_once_and_fits_into_networks() -> Non
     assert {spec.rate_bps for spec in cells} == {rate * 1e6 for rate in (1, 2, 5, 10, 20, 50, 100)}
     assert {spec.jitter_s for spec in cells if spec.delay_s == 0.1} == {0, 0.1 * 0.1}
     for part in parts:
-        assert len({link.device for link in part.links}) == len(part.links) <= 24
+        assert len({link.device for link in part.links}) == len(part.links) <= 56
     (sixteen,) = (part for part in parts if part.name == "sixteen")
     assert [link.down.rate_bps for link in sixteen.links] == [20e6] * 16 and sixteen.loads == (TRAINING,)
 
@@ -127,12 +127,16 @@ def test_a_bench_of_two_links_measures_them_and_writes_its_tables(tmp_path: Path
     assert bench["frames_per_s"] > 10_000 and bench["load_cpu"] > 0
 
 
-def measurement(*checks: Check, stolen: float) -> links_part.Measurement:
+def measured(part: grid.Part, missed: set[str], stolen: float) -> links_part.Measurement:
+    """As if `part` had been measured, with a miss on the links `missed`."""
+    checks = [
+        Check(link.device, "up", "rate", 10e6, 9e6, "±1 %", link.device not in missed) for link in part.links
+    ]
     return links_part.Measurement(
-        part="two",
+        part=part.name,
         load="idle",
         asked="",
-        rows=links_part.rows(checks, LINKS, "two", IDLE),
+        rows=links_part.rows(checks, part.links, part.name, IDLE),
         violations=[],
         load_cpu=None,
         stolen=stolen,
@@ -140,21 +144,60 @@ def measurement(*checks: Check, stolen: float) -> links_part.Measurement:
     )
 
 
-@pytest.mark.parametrize(("stolen", "attempts"), [(0.02, 3), (0.0, 1)])
-def test_a_miss_is_measured_again_only_where_a_hypervisor_may_be_to_blame(
-    stolen: float, attempts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+THREE = grid.Part("three", tuple(AccessLink(name, SPEC, SPEC) for name in ("x0", "x1", "x2")), quick=True)
+
+
+@pytest.fixture
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The links of each measurement made; x1 misses each time, x2 the first, while 2 % are stolen."""
+    made: list[list[str]] = []
+
+    def measure(part: grid.Part, load: Any, backend: str, seed: int, asked: str) -> links_part.Measurement:
+        made.append([link.device for link in part.links])
+        missed = {"x1", "x2"} if len(made) == 1 else {"x1"}
+        return replace(measured(part, missed, stolen=0.02), asked=asked)
+
+    monkeypatch.setattr(links_part, "_measure", measure)
+    return made
+
+
+def test_only_links_that_missed_are_measured_again_and_it_is_told(
+    tmp_path: Path, asked_for: list[list[str]]
 ) -> None:
-    part, made = grid.Part("two", (), quick=True), []
+    found = links_part.measure(THREE, IDLE, "relay", 0, tmp_path, resume=False)
+    assert asked_for == [["x0", "x1", "x2"], ["x1", "x2"]]
+    assert sorted(row["link"] for row in found.rows) == ["x0", "x1", "x2"] and found.spoilt == {"x1"}
+    assert len(found.thrown_away) == 1
+    assert found.thrown_away[0].startswith("three, idle: 2 of 3 links, 2.0% of the processors stolen: x1 up:")
+    asked_for.clear()
+    links_part.measure(THREE, IDLE, "relay", 0, tmp_path, resume=True)
+    assert asked_for[0] == ["x1"]
 
-    def fake(*arguments: Any) -> links_part.Measurement:
-        made.append(arguments[-1])
-        return replace(measurement(RATE, MISS, stolen=stolen), asked=arguments[-2], thrown_away=arguments[-1])
 
-    monkeypatch.setattr(links_part, "_measure", fake)
-    found = links_part.measure(part, IDLE, "relay", 0, tmp_path, resume=False)
-    assert len(made) == attempts and len(found.thrown_away) == attempts - 1 and not found.clean
-    again = links_part.measure(part, IDLE, "relay", 0, tmp_path, resume=True)
-    assert len(again.thrown_away) == 2 * attempts - 1  # What was not clean is measured anew, and said so.
+def test_links_that_only_count_together_are_measured_again_together(
+    tmp_path: Path, asked_for: list[list[str]]
+) -> None:
+    links_part.measure(replace(THREE, together=True), IDLE, "relay", 0, tmp_path, resume=False)
+    assert asked_for == [["x0", "x1", "x2"]] * 2
+
+
+def test_a_miss_that_no_hypervisor_explains_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def measure(part: grid.Part, *_: object) -> links_part.Measurement:
+        made.append(part)
+        return measured(part, {"x1"}, stolen=0.0)
+
+    monkeypatch.setattr(links_part, "_measure", measure)
+    found = links_part.measure(THREE, IDLE, "relay", 0, tmp_path, resume=False)
+    assert len(made) == 1 and found.spoilt == {"x1"} and not found.thrown_away
+
+
+def test_a_late_relay_spoils_its_link_and_an_unknown_reason_all_of_them() -> None:
+    clean = measured(THREE, set(), stolen=0.0)
+    assert clean.spoilt == set()
+    assert replace(clean, violations=["x2 up: the relay was late"]).spoilt == {"x2"}
+    assert replace(clean, violations=["the relay is gone"]).spoilt == {"x0", "x1", "x2"}
 
 
 def test_busy_processes_are_busy_no_nicer_than_we_are_and_gone_afterwards() -> None:
