@@ -184,6 +184,10 @@ class Experiment(Section):
                 sd15_lora_layout(self.adapter.rank, self.adapter.target_modules)
             except ValueError as error:
                 raise ValueError(f"adapter.target_modules: {error}") from error
+        if self.adapter.kind == "full" and any(device.rank for device in self.network.devices):
+            raise ValueError(
+                "network.devices[].rank: adapter.kind=full trains the whole UNet, which has no rank"
+            )
         remote = any(device.remote for device in self.network.devices)
         if remote != (self.federation.remote_listen is not None):
             raise ValueError(
@@ -226,6 +230,10 @@ class Experiment(Section):
     def links(self) -> list[AccessLink]:
         """Each emulated device's way to the server and back, over however many links, as if it were one."""
         return [self.network.graph.access(name) for name, _ in self.network.emulated_devices]
+
+    def ranks(self) -> list[int]:
+        """Every device's LoRA rank, dev0's first."""
+        return [device.rank or self.adapter.rank for _, device in self.expanded_devices()]
 
     def seconds_per_step(self, device: Device) -> float | None:
         """The compute profile that holds for a device; None: measured."""

@@ -120,6 +120,8 @@ class Device(Section):
     """Joins from another machine, over whatever lies between: its link is not emulated."""
     seconds_per_step: Duration | None = None
     """This device's own compute profile; None: compute.seconds_per_step."""
+    rank: int | None = Field(None, ge=1, le=1024)
+    """Of this device's own LoRA adapter; None: adapter.rank."""
     congestion_control: str | None = None
     """Of what this device sends; None: network.congestion_control."""
 

@@ -14,7 +14,8 @@ def task(experiment: Experiment) -> dict[str, Any]:
     training = experiment.training
     adapter = experiment.adapter
     common: dict[str, Any] = {"trainer": training.trainer, "steps": training.steps, "seed": experiment.seed}
-    common["rank"] = "full" if adapter.kind == "full" else adapter.rank
+    mixed = any(device.rank for device in experiment.network.devices)
+    common["rank"] = "full" if adapter.kind == "full" else experiment.ranks() if mixed else adapter.rank
     common["target_modules"] = adapter.target_modules
     if training.trainer == "synthetic":
         return common | {"examples": 1}

@@ -124,6 +124,10 @@ def test_what_is_adapted_is_told_to_the_devices() -> None:
     with pytest.raises(ConfigError, match=r"adapter.target_modules: .* no module to_nowhere"):
         config.load(smoke, ["adapter.target_modules=[to_q, to_nowhere]"])
     assert model.task(config.load(CELL, ["training.proximal_mu=0.1"]))["proximal_mu"] == 0.1
+    mixed = ["adapter.rank=16", "network.devices.1.rank=4", "network.devices.1.count=2"]
+    assert model.task(config.load(CELL, mixed))["rank"] == [16, 4, 4, 16, 16]
+    with pytest.raises(ConfigError, match=r"network.devices\[\].rank: adapter.kind=full trains the whole"):
+        config.load(CELL, [*mixed, "adapter.kind=full"])
 
 
 def test_power_of_choice_needs_losses() -> None:
