@@ -274,12 +274,8 @@ class Session:
             self._unsent = None
             if taken and self._feedback is not None:
                 self._feedback.settle(update.vector, update.encoder, update.round_number)
-<<<<<<< HEAD
             if self._trainer is not None:
                 self._trainer.anticipate(update.round_number + 1)
-=======
-            self._trainer.anticipate(update.round_number + 1)
->>>>>>> trainers
 
     def _require_ok(self, status: pb.Status, reason: str) -> None:
         if status != pb.STATUS_OK:

@@ -125,7 +125,9 @@ def test_what_is_adapted_is_told_to_the_devices() -> None:
         config.load(smoke, ["adapter.target_modules=[to_q, to_nowhere]"])
     assert model.task(config.load(CELL, ["training.proximal_mu=0.1"]))["proximal_mu"] == 0.1
     mixed = ["adapter.rank=16", "network.devices.1.rank=4", "network.devices.1.count=2"]
-    assert model.task(config.load(CELL, mixed))["rank"] == [16, 4, 4, 16, 16]
+    assert model.task(config.load(CELL, [*mixed, "aggregation.method=flora"]))["rank"] == [16, 4, 4, 16, 16]
+    with pytest.raises(ConfigError, match=r"aggregation.method: fedit needs one rank .*, not 4, 16"):
+        config.load(CELL, mixed)
     with pytest.raises(ConfigError, match=r"network.devices\[\].rank: adapter.kind=full trains the whole"):
         config.load(CELL, [*mixed, "adapter.kind=full"])
 
