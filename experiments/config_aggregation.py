@@ -22,6 +22,9 @@ class Aggregation(Section):
     """Of fedavgm, and the first of fedadam."""
     second_momentum: float = 0.99
     adaptivity: float = 1e-3
+    discordance: bool = True
+    """Whether each round says what averaging A and B by themselves loses; with hundreds of devices that takes
+    seconds between rounds."""
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -42,7 +45,7 @@ class Aggregation(Section):
         optimizer = OptimizerOptions(
             self.optimizer, self.learning_rate, self.momentum, self.second_momentum, self.adaptivity
         )
-        return AggregationOptions(self.method, self.mean, optimizer)
+        return AggregationOptions(self.method, self.mean, optimizer, self.discordance)
 
 
 def _default(key: str) -> object:

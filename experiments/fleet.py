@@ -171,6 +171,8 @@ class Fleet:
         if federation.late == "next_round":
             options["staleness-exponent"] = federation.staleness_exponent
         command = [sys.executable, "-m", "server"]
+        if not experiment.aggregation.discordance:
+            command.append("--no-discordance")
         for key, value in options.items():
             command += [f"--{key}", str(value)]
         self._events.write("server_command", command=shlex.join(command))

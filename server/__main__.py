@@ -7,6 +7,7 @@ import asyncio
 import logging
 import math
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--momentum", type=float, default=0.9, help="fedavgm's, and fedadam's first")
     cli.add_argument("--second-momentum", type=float, default=0.99, help="fedadam's")
     cli.add_argument("--adaptivity", type=float, default=1e-3, help="fedadam's tau")
+    cli.add_argument("--no-discordance", action="store_true", help="do not work it out in each round")
     cli.add_argument("--ranks", help="each device's LoRA rank, comma-separated; else the initial adapter's")
     cli.add_argument("--seed", type=int, default=0)
     cli.add_argument("--deadline", type=float, default=3600, help="seconds until a round closes")
@@ -85,6 +87,12 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--keepalive", type=float, default=60, help="seconds of silence until a ping")
     cli.add_argument("--events", type=Path, help="append events to this JSON Lines file")
     return cli
+
+
+def _allow_many_files() -> None:
+    """A round keeps a file for each of its updates, and as many again while it works on them."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def serve(arguments: argparse.Namespace) -> bool:
@@ -155,7 +163,9 @@ def _aggregation(arguments: argparse.Namespace) -> AggregationOptions:
         arguments.second_momentum,
         arguments.adaptivity,
     )
-    options = AggregationOptions(arguments.method, arguments.mean, optimizer)
+    options = AggregationOptions(
+        arguments.method, arguments.mean, optimizer, discordance=not arguments.no_discordance
+    )
     options.check_rounds(
         late=arguments.staleness_exponent is not None,
         delta=arguments.full_codec is not None,
@@ -197,6 +207,7 @@ def main() -> int:
     """0 done, 1 a round without any update or devices missing, 2 wrong input."""
     logging.basicConfig(level=logging.INFO, format="server: %(message)s", stream=sys.stderr)
     arguments = parser().parse_args()
+    _allow_many_files()
     try:
         return 0 if asyncio.run(serve(arguments)) else 1
     except TimeoutError as error:

@@ -60,11 +60,16 @@ class Aggregator:
         self._models: list[LocalModel] = []
         self._files: list[FloatFile] = []
 
+    @property
+    def _reports(self) -> bool:
+        """Whether rounds have a discordance to report."""
+        return self.options.discordance and self._model.lora.rank is not None
+
     def needs_updates(self, number: int) -> bool:
         """Whether round `number` needs each update by itself: for its step, or for the discordance."""
         if self.options.gathers:
             return True
-        return self._model.lora.rank is not None and self.options.wire.trained(number) == "AB"
+        return self._reports and self.options.wire.trained(number) == "AB"
 
     def open(self, number: int) -> Tally:
         """What the updates of round `number` are added to while they arrive."""
@@ -93,7 +98,7 @@ class Aggregator:
 
     def look_back(self, number: int) -> None:
         """After the step, and in no round's time: put the discordance on record, and give up the updates."""
-        if self._model.lora.rank is not None:
+        if self._reports:
             if self.options.wire.trained(number) != "AB":
                 value = 0.0  # One factor is the same for all: the mean of products is the product of means.
             else:

@@ -25,7 +25,16 @@ def discordance(models: Sequence[LocalModel]) -> float:
     apart = whole = 0.0
     for index in range(len(models[0].lora.modules)):
         factors = [padded(*model.factors(index), rank) for model in models]
+        a, b = stack(models, index)
         mean_b = np.sum([p * b for p, (_, b) in zip(weights, factors, strict=True)], axis=0)
+        if a.shape[0] > min(a.shape[1], b.shape[0]):
+            # So many devices that the dense product takes less than products of their factors.
+            mean_a = np.sum([p * a for p, (a, _) in zip(weights, factors, strict=True)], axis=0)
+            product = b @ a
+            whole += float(np.vdot(product, product))
+            product -= mean_b @ mean_a
+            apart += float(np.vdot(product, product))
+            continue
         last_a = factors[-1][0]
         # As in FedEx-LoRA: sum_k p_k (B_k - mean(B)) (A_k - A_K), differences of what is nearly the same.
         rows = np.concatenate([a - last_a for a, _ in factors])
@@ -33,5 +42,5 @@ def discordance(models: Sequence[LocalModel]) -> float:
             [p * (b - mean_b) for p, (_, b) in zip(weights, factors, strict=True)], axis=1
         )
         apart += square_norm(rows, columns)
-        whole += square_norm(*stack(models, index))
+        whole += square_norm(a, b)
     return math.sqrt(apart / whole) if whole > 0 else math.nan

@@ -27,6 +27,8 @@ class AggregationOptions:
     mean: str = "weighted"
     """`weighted` by examples, `median`, or `trimmed(FRACTION)`."""
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    discordance: bool = True
+    """Whether every round's is worked out. With hundreds of devices that takes seconds between rounds."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -122,16 +122,8 @@ def federate(
     layout = lora_of(max(ranks)).layout
     save_adapter(folder / "initial.safetensors", layout, fresh_adapter(layout, (SEED,)))
     address = free_address()
-    command = [
-        "--listen",
-        address,
-        "--devices",
-        "dev0,dev1,dev2",
-        "--rounds",
-        str(ROUNDS),
-        "--seed",
-        str(SEED),
-    ]
+    command = ["--listen", address, "--devices", "dev0,dev1,dev2", "--seed", str(SEED)]
+    command += ["--rounds", str(ROUNDS), "--ranks", ",".join(map(str, ranks)), *options]
     command += ["--initial", str(folder / "initial.safetensors"), "--checkpoints", str(folder / "adapters")]
     command += ["--events", str(folder / "events.jsonl"), "--selection", "round_robin", "--cohort", cohort]
     (folder / "adapters").mkdir()
@@ -145,9 +137,11 @@ def federate(
     ]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join(60)
+    threads[0].join(30)
     assert outcome.done
+    for thread in threads[1:]:
+        thread.join(10)
+        assert not thread.is_alive()
     return outcome
 
 
