@@ -276,3 +276,16 @@ def test_an_optimizer_of_each_phase_remembers_the_rounds_before(
         steps[number] = mean + 0.5 * steps.get(number - 2, 0)
         moved = outcome.checkpoint(number)[1] - outcome.checkpoint(number - 1)[1]
         np.testing.assert_allclose(moved, steps[number], atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["fedex", "flexlora"])
+def test_the_same_seed_gives_the_same_model_whoever_finishes_first(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums of floats depend on their order, which arrival must not decide."""
+    files = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        federate(tmp_path / folder, monkeypatch, (2, 2, 2), "--method", method, cohort="1")
+        files.append((tmp_path / folder / "adapters" / f"round-{ROUNDS:04d}.safetensors").read_bytes())
+    assert files[0] == files[1]
