@@ -15,20 +15,23 @@ from server.global_model import GlobalModel
 
 
 def test_merges_of_more_rank_than_the_weights_have_are_one_adapter_of_theirs(tmp_path: Path) -> None:
-    """Some modules here are 32 wide, others 128: the adapter has one rank, that of the largest product."""
+    """Modules differ in width: the adapter has one rank, that of the largest product."""
     base = load_base()
     adapted = AdaptedUNet(base, 2, list(TARGET_MODULES))
     rng = np.random.default_rng(0)
     model = GlobalModel(adapted.layout, adapted.read(), tmp_path)
+    assert 100 < model.lora.largest_rank < 2 + 3 * 100
     for number in (1, 2, 3):
-        merge = model.merges[number] = model.new_merge(50)
+        merge = model.merges[number] = model.new_merge(100)
         merge.values.write(0, rng.standard_normal(merge.values.size).astype(np.float32) / 30)
         adapted.merge(merge.lora.layout, merge.values[:])
     model.adapter += rng.standard_normal(model.adapter.size).astype(np.float32) / 30
     adapted.write(model.adapter)
     write_checkpoint(tmp_path, 3, *model.whole(with_adapter=True))
     layout, _ = load_adapter(checkpoint_path(tmp_path, 3))
-    assert {tensor.shape[0] for tensor in layout.tensors if ".lora_A." in tensor.name} == {128}
+    assert {tensor.shape[0] for tensor in layout.tensors if ".lora_A." in tensor.name} == {
+        model.lora.largest_rank
+    }
     pipeline = base.pipeline(base.bare_unet())
     pipeline.load_lora_weights(checkpoint_path(tmp_path, 3))
     draws = [_output(unet) for unet in (adapted.unet, pipeline.unet, base.unet)]
