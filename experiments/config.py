@@ -23,7 +23,7 @@ from experiments.config_section import Section
 from experiments.units import Duration, Fraction
 from proto import codecs
 from server import selection
-from server.aggregation.optimizer import AggregationError
+from server.aggregation.options import AggregationError
 from server.downlink import parse_exact
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"

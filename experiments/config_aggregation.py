@@ -7,8 +7,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from experiments.config_section import Section
-from server.aggregation.optimizer import OptimizerOptions
-from server.aggregation.options import AggregationOptions
+from server.aggregation.options import AggregationOptions, OptimizerOptions
 
 
 class Aggregation(Section):

@@ -22,8 +22,7 @@ from proto.connection import connection_options
 from proto.events import EventLog
 from proto.exchange import METHODS
 from proto.lora import LoraLayout
-from server.aggregation.optimizer import AggregationError, OptimizerOptions
-from server.aggregation.options import AggregationOptions
+from server.aggregation.options import AggregationError, AggregationOptions, OptimizerOptions
 from server.cohorts import Cohorts
 from server.devices import Registry
 from server.rounds import Federation, Plan

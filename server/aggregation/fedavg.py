@@ -1,5 +1,9 @@
 """FedAvg: the mean of the updates, weighted by examples (McMahan et al., arXiv 1602.05629, algorithm 1).
 
+This is the step of FedIT (A and B averaged each by itself, arXiv 2305.05644), of FFA-LoRA (B alone, arXiv
+2403.12313) and of RoLoRA (B and A in turns, arXiv 2502.01755), which differ in what crosses the network
+(proto/exchange.py). Where one factor is the same for all, the mean of the other gives the mean product.
+
 Floating-point addition is not associative, so a float sum would depend on whose update came first.
 Sums here are fixed-point integers, which makes the result bit-identical in any order of arrival:
 

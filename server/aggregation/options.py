@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 from proto.exchange import METHODS, Method
 from server.aggregation.factors import Matrix
+from server.aggregation.fedadam import FedAdam
+from server.aggregation.fedavgm import FedAvgM
 from server.aggregation.median import median
-from server.aggregation.optimizer import AggregationError, OptimizerOptions
+from server.aggregation.optimizer import Optimizer, Plain
 from server.aggregation.trimmed import trimmed
 
 RobustMean = Callable[[Matrix], Matrix]
 """Updates [K, n] -> [n]."""
 
 _TRIMMED = re.compile(r"trimmed\(([0-9]*\.?[0-9]+)\)")
+
+
+class AggregationError(ValueError):
+    """A combination that cannot be; the message begins with the key of the `aggregation` section."""
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """Which, and how. Raises AggregationError naming the option that is out of range."""
+
+    name: Literal["none", "fedavgm", "fedadam"] = "none"
+    learning_rate: float | None = None
+    """None: 1 for fedavgm, 0.01 for fedadam."""
+    momentum: float = 0.9
+    """fedavgm's, and fedadam's beta_1."""
+    second_momentum: float = 0.99
+    """fedadam's beta_2."""
+    adaptivity: float = 1e-3
+    """fedadam's tau: the smaller, the more alike the steps of all values."""
+
+    def __post_init__(self) -> None:
+        rate = self.learning_rate
+        if rate is not None and not 0 < rate < math.inf:
+            raise AggregationError(f"learning_rate: {rate:g} is not above 0")
+        for key in ("momentum", "second_momentum"):
+            if not 0 <= (value := getattr(self, key)) < 1:
+                raise AggregationError(f"{key}: {value:g} is not between 0 and 1")
+        if not 0 < self.adaptivity < math.inf:
+            raise AggregationError(f"adaptivity: {self.adaptivity:g} is not above 0")
+
+    def build(self) -> Optimizer:
+        """One without a state yet."""
+        if self.name == "fedavgm":
+            return FedAvgM(self.learning_rate or 1.0, self.momentum)
+        if self.name == "fedadam":
+            rate = self.learning_rate or 0.01
+            return FedAdam(rate, self.momentum, self.second_momentum, self.adaptivity)
+        return Plain()
 
 
 @dataclass(frozen=True)

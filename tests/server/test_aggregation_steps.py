@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.aggregation.median import median
-from server.aggregation.optimizer import OptimizerOptions
+from server.aggregation.options import OptimizerOptions
 from server.aggregation.trimmed import trimmed
 
 seeds = st.integers(0, 2**32 - 1)
