@@ -1,12 +1,13 @@
 """The global model: the adapter, and what has been merged into everybody's base since the first round.
 
 Of most methods the adapter is all of it. FLoRA and FedEx-LoRA make a merge in each round: factors of some
-rank that devices add to their frozen weights for good. All merges are kept, in files, for devices that missed
-some, and a checkpoint holds them all.
+rank that devices add to their frozen weights for good. They are kept in files: the sum of all, for
+checkpoints and for devices that have none, and the last rounds', for devices that missed some of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,10 @@ class GlobalModel:
         self.adapter = adapter
         self.lora = LoraLayout(layout)
         self.merges: dict[int, Merge] = {}
-        """By the round that made them."""
+        """By the round that made them, as far back as a device may still need one."""
+        self._sum: Merge | None = None
+        self._summed = 0
+        """How many merges are in the sum."""
         self._folder = folder
 
     def new_merge(self, rank: int) -> Merge:
@@ -66,25 +70,43 @@ class GlobalModel:
         Where devices merge, its rank grows by every merge's, up to that of the weights themselves. Without
         the adapter where devices begin with one of their own.
         """
-        if not self.merges:
+        if self._sum is None:
             return self.layout, self.adapter
-        merge = self.merged(0, with_adapter=with_adapter)
-        vector = merge.values[:]
-        merge.values.close()
-        return merge.lora.layout, vector
+        merge = self._stacked([self._sum], with_adapter=True) if with_adapter else self._sum
+        return merge.lora.layout, merge.values[:]
+
+    def settle(self, number: int, needed_from: int) -> None:
+        """Round `number` has made its merge, or none; nobody needs one before `needed_from` by itself."""
+        if (merge := self.merges.get(number)) is not None:
+            self._summed += 1
+            self._sum = self._stacked([merge] if self._sum is None else [self._sum, merge])
+        self.merges = {made: merge for made, merge in self.merges.items() if made >= needed_from}
+
+    def first_merge(self, held: int, number: int) -> int:
+        """Of the merges that a device lacks in round `number` the first one's round; 0: it lacks the sum.
+
+        `held` is the last round whose payload it had. Where it lacks nothing: `number`.
+        """
+        if held == 0 and self._summed > 1:
+            return 0
+        return min((made for made in self.merges if made >= held), default=number)
 
     def merged_rank(self, since: int) -> int:
         """Rank of the merges of round `since` and later, as one; 0: there are none."""
-        total = sum(merge.rank for number, merge in self.merges.items() if number >= since)
+        total = sum(merge.rank for merge in self._since(since))
         return min(total, self.lora.largest_rank)
 
-    def merged(self, since: int, *, with_adapter: bool = False) -> Merge:
-        """The merges of round `since` and later as one, of `merged_rank` (at least one must be there).
+    def _since(self, since: int) -> list[Merge]:
+        if since == 0:
+            return [] if self._sum is None else [self._sum]
+        return [merge for number, merge in sorted(self.merges.items()) if number >= since]
 
-        They are stacked, and where that is more than a module's product can have, compressed without loss.
-        With the adapter it is the adapter's factors that come first: the whole model relative to the base.
-        """
-        parts = [merge for number, merge in sorted(self.merges.items()) if number >= since]
+    def merged(self, since: int) -> Merge:
+        """The merges of round `since` and later as one, of `merged_rank`; at least one must be there."""
+        return self._stacked(self._since(since))
+
+    def _stacked(self, parts: Sequence[Merge], *, with_adapter: bool = False) -> Merge:
+        """Merges as one, module by module; compressed without loss where a product cannot have their rank."""
         own = (self.lora.rank or 0) if with_adapter else 0
         whole = self.new_merge(own + sum(merge.rank for merge in parts))
         for index, module in enumerate(self.lora.modules):

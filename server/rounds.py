@@ -293,6 +293,9 @@ class Federation:
         step = self.aggregator.step(closed.number, closed.updates, kept)
         if isinstance(self.downlink, Tailored):
             self.downlink.adopt(closed.number)
+        # What was sent may be lost yet; what a device has answered to it has.
+        held = [device.version or 1 for device in self.registry.devices.values() if device.started()]
+        self.model.settle(closed.number, needed_from=min(held, default=closed.number))
         return step
 
     def lora_of(self, device: Device) -> LoraLayout:

@@ -108,7 +108,7 @@ class Tailored:
         merge = self._model.merges.get(number)
         if merge is None or self._codec.name == self._full_codec.name:
             return
-        exchange = self._exchange(number + 1, held=number)
+        exchange = self._exchange(number + 1, number, since=number)
         values = self._values(self._model.lora, exchange, since=number)
         first = values.size - merge.values.size
         decoder = SegmentDecoder(self._codec, values.size)
@@ -121,13 +121,13 @@ class Tailored:
 
     def _need(self, number: int, device: Device) -> _Need:
         held = device.started()
-        exchange = self._exchange(number, held=held)
+        since = self._model.first_merge(held, number)
+        exchange = self._exchange(number, held, since)
         lora = self._lora_of(device) if exchange.down else self._model.lora
-        since = min((made for made in self._model.merges if made >= held), default=number)
         return lora.rank or 0, exchange, since
 
-    def _exchange(self, number: int, held: int) -> Exchange:
-        rank = self._model.merged_rank(since=held) if self._method.merges else 0
+    def _exchange(self, number: int, held: int, since: int) -> Exchange:
+        rank = self._model.merged_rank(since) if self._method.merges else 0
         seed = (self._seed, number) if self._method.fresh else (self._seed,)
         return self._method.exchange(number, held=held, seed=seed, seeded=self._seeded, merge_rank=rank)
 
@@ -167,5 +167,4 @@ class Tailored:
             merge = model.merged(since)
             for start in range(0, merge.values.size, _COPIED_VALUES):
                 values.write(first + start, merge.values[start : start + _COPIED_VALUES])
-            merge.values.close()
         return values

@@ -25,6 +25,7 @@ def test_merges_of_more_rank_than_the_weights_have_are_one_adapter_of_theirs(tmp
         merge = model.merges[number] = model.new_merge(100)
         merge.values.write(0, rng.standard_normal(merge.values.size).astype(np.float32) / 30)
         adapted.merge(merge.lora.layout, merge.values[:])
+        model.settle(number, needed_from=number)
     model.adapter += rng.standard_normal(model.adapter.size).astype(np.float32) / 30
     adapted.write(model.adapter)
     write_checkpoint(tmp_path, 3, *model.whole(with_adapter=True))

@@ -196,10 +196,15 @@ def test_fedit_the_global_factors_are_the_mean_factors_and_the_discordance_is_on
 
 
 def test_flora_devices_of_different_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = federate(tmp_path, monkeypatch, (1, 3, 2), "--method", "flora")
+    outcome = federate(tmp_path, monkeypatch, (1, 3, 2), "--method", "flora", "--rounds", "7")
     assert_everyone_starts_from_the_checkpoint_before(outcome)
     for number in outcome.notes:
         assert_same(dense_of(*outcome.checkpoint(number)), outcome.mean_of_local_models(number))
+        # As few as describe it: no product here has more than rank 5.
+        rank = LoraLayout(outcome.checkpoint(number)[0]).rank
+        assert rank == min(
+            5, sum(outcome.ranks[n.device] for r in range(1, number + 1) for n in outcome.notes[r])
+        )
     # Nothing comes down in round 1; later the stack of those who took part, or all that was missed.
     downs = {(e["round"], e["client"]): e["payload_bytes"] for e in outcome.events("download_start")}
     assert {downs[1, name] for name in ("dev0", "dev1")} == {0}
