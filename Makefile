@@ -41,7 +41,7 @@ debian:
 	$(BIN)/pip install --quiet --constraint constraints.txt setuptools wheel
 	$(BIN)/pip install --quiet --constraint constraints.txt "torch==$(TORCH)" 2>/dev/null \
 	  || $(BIN)/pip install --quiet --constraint constraints.txt "torch==$(TORCH)" --extra-index-url $(TORCH_CPU_INDEX)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,ray]'
 	@touch $@
 
 # Flower, for `fedcell bench transport --peers` and nothing else.

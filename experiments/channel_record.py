@@ -22,10 +22,11 @@ COLUMNS = ["device", "direction", "cell", "distance_m", "snr_db", "rate_bps", "l
 """Of both, after the time; `rate_bps` as commanded, in emulated bit/s, and 0 while the link is down."""
 
 _TRANSFERS = {
-    "download": ("down", "download_start", "download_end", ("download_end", "payload_bytes")),
-    "upload": ("up", "upload_start", "upload_received", ("encode_end", "payload_bytes")),
+    "download": ("down", "download_start", ("download_end",)),
+    "upload": ("up", "upload_start", ("upload_received", "encode_end")),
 }
-"""phase -> direction, the marks it runs between, and where its payload's size stands."""
+"""phase -> direction, the mark it begins with, and those that have its payload's size: as it came, or what an
+upload that has not come can be at most."""
 
 
 class ChannelLog:
@@ -126,8 +127,8 @@ def with_bounds(
     places = {(row["round"], row["client"]): index for index, row in clients.iterrows()}
     for client in (client for one in rounds for client in one.clients.values()):
         place = places[client.round, client.client]
-        for phase, (direction, begin, _, size) in _TRANSFERS.items():
-            start_s, payload = client.time(begin), client.value(*size)
+        for phase, (direction, begin, sizes) in _TRANSFERS.items():
+            start_s, payload = client.time(begin), _payload_bytes(client, sizes)
             if start_s is None or payload is None:
                 continue
             bits = payload * 8 * FRAME_BYTES / SEGMENT_BYTES
@@ -144,11 +145,13 @@ def contradictions(rounds: Iterable[Round], commanded: Commanded) -> list[str]:
     """Transfers faster than their links were: each makes the run invalid."""
     found = []
     for client in (client for one in rounds for client in one.clients.values()):
-        for phase, (direction, begin, _, size) in _TRANSFERS.items():
+        for phase, (direction, begin, sizes) in _TRANSFERS.items():
             took_s = client.phase_s(phase)
             if client.outcome != "finished" or took_s is None:
                 continue
-            least_s = _least_s(client, commanded, direction, begin, size)
+            start_s, payload = client.time(begin), _payload_bytes(client, sizes)
+            assert start_s is not None and payload is not None
+            least_s = commanded.least_s(client.client, direction, start_s, payload * 8)  # Headers left out.
             if took_s < least_s:
                 found.append(
                     f"round {client.round}, {client.client}: {phase} of {took_s:.3f} s is faster than the "
@@ -157,10 +160,7 @@ def contradictions(rounds: Iterable[Round], commanded: Commanded) -> list[str]:
     return found
 
 
-def _least_s(
-    client: ClientRound, commanded: Commanded, direction: str, begin: str, size: tuple[str, str]
-) -> float:
-    """The least time of a transfer that took place, headers left out."""
-    start_s = client.time(begin)
-    assert start_s is not None
-    return commanded.least_s(client.client, direction, start_s, client.value(*size) * 8)
+def _payload_bytes(client: ClientRound, marks: Iterable[str]) -> int | None:
+    """By the first of these marks that there is."""
+    sizes = (client.value(mark, "payload_bytes") for mark in marks)
+    return next((size for size in sizes if size is not None), None)

@@ -6,20 +6,20 @@ cannot do it.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from emulation import sandbox
-from experiments import config, remote
+from experiments import cli_sweep, config, remote
+from experiments.cli_common import AsJson, Config, Overrides, RunDir, end_bench, print_json
 from experiments.config import Experiment
 from experiments.preflight import check_inputs, read_trained_manifest
 
@@ -34,17 +34,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="An experiment's YAML file.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE ...]",
-        help="Overrides, such as rounds=2 uplink.codec=int8",
-    ),
-]
-RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/latest.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
@@ -54,7 +43,7 @@ def doctor(as_json: AsJson = False) -> None:
     findings = examine()
     ok = all(finding.ok for finding in findings if finding.needed)
     if as_json:
-        _print_json({"ok": ok, "findings": [asdict(finding) for finding in findings]})
+        print_json({"ok": ok, "findings": [asdict(finding) for finding in findings]})
     else:
         table = Table("", "", "", box=None, show_header=False)
         for finding in findings:
@@ -75,7 +64,7 @@ def run(file: Config, overrides: Overrides = None, as_json: AsJson = False) -> N
 
     result = Run(experiment).execute()
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     else:
         _print_result(result)
     raise typer.Exit(0 if result.valid else 1)
@@ -101,7 +90,7 @@ def calibrate(
     valid = not violations and all(check.passed is not False for check in checks)
     if as_json:
         rows = [{**asdict(check), "pass": check.passed} for check in checks]
-        _print_json({"valid": valid, "backend": backend, "violations": violations, "checks": rows})
+        print_json({"valid": valid, "backend": backend, "violations": violations, "checks": rows})
     else:
         table = Table("link", "direction", "metric", "configured", "measured", "gate", "verdict")
         for check in checks:
@@ -142,7 +131,7 @@ def shell(
             return
         answers = run_lines(network, command, capture=as_json)
     if as_json:
-        _print_json({"lines": answers})
+        print_json({"lines": answers})
 
 
 @app.command()
@@ -153,7 +142,7 @@ def evaluate(run_dir: RunDir, as_json: AsJson = False) -> None:
 
     evaluation = evaluate_run(run_dir, progress=lambda text: print(text, file=sys.stderr, flush=True))
     if as_json:
-        _print_json(evaluation.to_json())
+        print_json(evaluation.to_json())
     else:
         print(evaluation.summary())
 
@@ -165,7 +154,7 @@ def figures(run_dir: RunDir, as_json: AsJson = False) -> None:
 
     paths = [str(path) for path in draw_run(run_dir)]
     if as_json:
-        _print_json({"figures": paths})
+        print_json({"figures": paths})
     else:
         print("\n".join(paths))
 
@@ -187,10 +176,12 @@ def trace(
     names = [name for name, _ in experiment.expanded_devices()]
     paths = [str(path) for path in write_traces(experiment.network.channel, names, seconds, output)]
     if as_json:
-        _print_json({"traces": paths})
+        print_json({"traces": paths})
     else:
         print("\n".join(paths))
 
+
+app.command()(cli_sweep.sweep)
 
 bench = typer.Typer(no_args_is_help=True, help="Measure fedcell itself; tables as JSON and Markdown.")
 app.add_typer(bench, name="bench")
@@ -217,7 +208,7 @@ def bench_links(
     result = links.run(grid, backend, output, resume=resume)
     written = links.write(result, output)
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     else:
         print("\n".join(map(str, written)))
         passed, missed, untested = map(result.count, ("pass", "miss", "not tested"))
@@ -240,7 +231,7 @@ def bench_dilation(
 
     rows = dilation.run(output)
     dilation.write(rows, output)
-    _end_bench(dilation.to_json(rows), dilation.markdown(rows), dilation.holds(rows), as_json)
+    end_bench(dilation.to_json(rows), dilation.markdown(rows), dilation.holds(rows), as_json)
 
 
 @bench.command("transport")
@@ -279,7 +270,7 @@ def bench_transport(
         overrides=overrides or [],
     )
     transport.write(result, output)
-    _end_bench(result.to_json(), (output / "transport.md").read_text(), result.holds, as_json)
+    end_bench(result.to_json(), (output / "transport.md").read_text(), result.holds, as_json)
 
 
 @bench.command("scale")
@@ -301,16 +292,7 @@ def bench_scale(
     for row in scale.run(output, sizes):
         rows.append(row)
         scale_tables.write(rows, output)
-    _end_bench(scale_tables.to_json(rows), scale_tables.markdown(rows), scale.holds(rows), as_json)
-
-
-def _end_bench(document: dict[str, Any], text: str, holds: bool, as_json: bool) -> NoReturn:
-    """Print a bench's document or its tables, and exit by its verdict."""
-    if as_json:
-        _print_json(document)
-    else:
-        print(text, end="")
-    raise typer.Exit(0 if holds else 1)
+    end_bench(scale_tables.to_json(rows), scale_tables.markdown(rows), scale.holds(rows), as_json)
 
 
 def _sizes(text: str) -> list[int]:
@@ -334,11 +316,6 @@ def _enter_sandbox(experiment: Experiment | None = None) -> None:
         raise typer.Exit(sandbox.run([sys.executable, "-m", "experiments.cli", *sys.argv[1:]], inherit))
     for signum in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.default_int_handler)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    json.dump(document, sys.stdout, allow_nan=False)
-    print()
 
 
 def _cell(value: object) -> str:

@@ -66,6 +66,7 @@ class Link(Section):
     """How updates travel in one direction."""
 
     codec: str = "fp32"
+    """`topk(0.1)|int4|ans` and the like; see proto/codecs/grammar.py."""
 
     @model_validator(mode="after")
     def _codec_exists(self) -> Self:

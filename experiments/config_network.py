@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -14,10 +14,11 @@ from emulation.link import FRAME_BYTES, AccessLink, Air, LinkSpec, Outages, Sche
 from emulation.tcp import Tcp
 from emulation.topologies import builtin
 from emulation.topologies.graph import Graph, Routing
-from experiments import config_channel
+from experiments import config_channel, profiles
 from experiments.config_channel import Channel
 from experiments.config_hosts import Bytes, Flow, TcpSettings
 from experiments.config_section import Section
+from experiments.profiles import ProfileName
 from experiments.units import Duration, Fraction, Queue, QueueLength, Rate
 
 _BUILT_IN = ("cell", "multicell", "mesh")
@@ -113,6 +114,8 @@ class Device(Section):
     up: Direction | None = None
     down: Direction | None = None
     """Its link; None in a user's own topology, which says itself what its links are."""
+    profile: ProfileName | None = None
+    """What of its link it does not say itself; None: network.profile."""
     at: str | None = None
     """The edge node or access point that it is at; in a cell there is but one."""
     count: int = Field(1, ge=1, le=1000)
@@ -124,6 +127,13 @@ class Device(Section):
     """Of this device's own LoRA adapter; None: adapter.rank."""
     congestion_control: str | None = None
     """Of what this device sends; None: network.congestion_control."""
+
+    def follows(self, default: str | None) -> bool:
+        """Whether it has a link, and one of its profile."""
+        name = self.profile or default
+        if name is None or self.remote or self.up is None or self.down is None:
+            return False
+        return profiles.follows(name, {"up": self.up.rate, "down": self.down.rate})
 
 
 class Backhaul(Section):
@@ -163,6 +173,8 @@ class Network(Section):
     channel's cells, share its airtime."""
     channel: Channel | None = None
     """Drives the rates and losses of the devices' own links."""
+    profile: ProfileName | None = None
+    """What devices' links are unless they say otherwise; see experiments/profiles.py."""
     edges: list[EdgeNode] = Field([])
     mesh: Mesh | None = None
     devices: list[Device] = Field(min_length=1)
@@ -173,6 +185,37 @@ class Network(Section):
     """Interfaces whose frames are written to the run's captures/; `all` of them."""
     snaplen: Bytes = Field(128, ge=14, le=65535)
     """How much of a captured frame is kept: by default its headers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_links(cls, values: Any) -> Any:
+        """Devices with what their profiles say; whatever cannot be filled is left for its own check."""
+        if not isinstance(values, dict) or not isinstance(devices := values.get("devices"), list):
+            return values
+        filled = []
+        for device in devices:
+            if isinstance(device, dict) and not device.get("remote"):
+                name = device.get("profile") or values.get("profile")
+                if isinstance(name, str) and name in profiles.PROFILES:
+                    device = profiles.fill(device, name)
+            filled.append(device)
+        return {**values, "devices": filled}
+
+    @model_validator(mode="after")
+    def _follows_its_profiles(self) -> Self:
+        """A profile that changes nothing is a mistake: a sweep over it would compare a run with itself."""
+        own = [(f"devices.{number}.profile", [d]) for number, d in enumerate(self.devices) if d.profile]
+        rest = [device for device in self.devices if not device.profile]
+        for key, devices in [*own, *([("profile", rest)] if self.profile else [])]:
+            if self.channel is not None:
+                raise ValueError(f"{key}: goes without a channel, which says itself how fast links are")
+            if self._is_custom:
+                raise ValueError(f"{key}: topology {self.topology} says that itself, leave it out")
+            if not any(device.follows(self.profile) for device in devices):
+                raise ValueError(
+                    f"{key}: no link follows it; leave out up and down of the devices that should"
+                )
+        return self
 
     @model_validator(mode="after")
     def _is_a_network(self) -> Self:

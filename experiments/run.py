@@ -29,7 +29,7 @@ from experiments.live import Progress
 from experiments.timeline import Event
 from proto.events import EventLog
 
-_VERSIONS = ("torch", "diffusers", "peft", "transformers", "grpcio", "protobuf", "mininet", "numpy", "pandas")
+PACKAGES = ("torch", "diffusers", "peft", "transformers", "grpcio", "protobuf", "mininet", "numpy", "pandas")
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Run:
                 "kernel": platform.release(),
                 "cores": len(os.sched_getaffinity(0)),
                 "python": platform.python_version(),
-                "packages": {name: metadata.version(name) for name in _VERSIONS},
+                "packages": {name: metadata.version(name) for name in PACKAGES},
             },
             "valid": False,
             "invalid_reasons": ["the run has not ended"],

@@ -5,27 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from proto.adapter import Vector
-from proto.codecs.codec import CodecError, check_finite, check_length
+from proto.codecs.codec import check_finite, check_length, check_magnitudes
+from proto.codecs.fields import Field, FixedLength
 
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-class Fp16:
+class Fp16(FixedLength):
     """Half the bytes; relative error 2^-11 for values from 6e-5 to 65504."""
 
     name = "fp16"
-    bits_per_parameter = 16.0
-    unbiased = False
-    wants_error_feedback = False
-    fixed_length = True
 
-    def encoded_bytes(self, size: int) -> int:
-        return 2 * size
+    def fields(self, size: int) -> tuple[Field, ...]:
+        return (Field(2 * size, planes=2),)
 
     def encode(self, vector: Vector, rng: np.random.Generator) -> bytes:
-        check_finite(self, vector)
-        if vector.size and (largest := float(np.abs(vector).max())) > _LARGEST:
-            raise CodecError(f"fp16: value {largest:g} is beyond {_LARGEST:g}")
+        check_magnitudes(self, vector, _LARGEST)
         return vector.astype("<f2").tobytes()
 
     def decode(self, payload: bytes, size: int) -> Vector:

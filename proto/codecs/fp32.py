@@ -6,19 +6,17 @@ import numpy as np
 
 from proto.adapter import Vector
 from proto.codecs.codec import check_finite, check_length
+from proto.codecs.fields import Field, FixedLength
 
 
-class Fp32:
+class Fp32(FixedLength):
     """Lossless; the yardstick for all others."""
 
     name = "fp32"
-    bits_per_parameter = 32.0
     unbiased = True
-    wants_error_feedback = False
-    fixed_length = True
 
-    def encoded_bytes(self, size: int) -> int:
-        return 4 * size
+    def fields(self, size: int) -> tuple[Field, ...]:
+        return (Field(4 * size, planes=4),)
 
     def encode(self, vector: Vector, rng: np.random.Generator) -> bytes:
         check_finite(self, vector)

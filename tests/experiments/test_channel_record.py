@@ -74,9 +74,9 @@ def one_round(upload_s: float, outcome: str = "finished") -> Round:
         "download_end": {"t": 10.6, "payload_bytes": 500_000},  # 4 Mbit
         "compute_start": {"t": 10.6},
         "compute_end": {"t": 10.7},
-        "encode_end": {"t": 10.75, "payload_bytes": 250_000},  # 2 Mbit
+        "encode_end": {"t": 10.75, "payload_bytes": 300_000},  # At most: the codec's lengths vary.
         "upload_start": {"t": 10.75},
-        "upload_received": {"t": 10.75 + upload_s},
+        "upload_received": {"t": 10.75 + upload_s, "payload_bytes": 250_000},  # 2 Mbit
     }
     return Round(1, 10.0, end=14.0, clients={"dev0": client})
 

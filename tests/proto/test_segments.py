@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proto import codecs
@@ -21,7 +21,7 @@ FP32 = codecs.parse("fp32")
 
 
 class Varying:
-    """A codec of the kind that is still to come: lengths vary with the values, and rounding is random."""
+    """The least that a codec can be whose lengths vary with the values, and whose rounding is random."""
 
     name = "varying"
     bits_per_parameter = 8.0
@@ -44,7 +44,10 @@ class Varying:
 
 
 CODECS = [codecs.parse(name) for name in ("fp32", "fp16", "int8")] + [Varying()]
+COMPOSED = [codecs.parse(name) for name in ("topk(0.1)|int4|ans", "randk(0.5)|qsgd(4)|zstd", "eden(2)")]
 each_codec = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
+
+each_and_composed = pytest.mark.parametrize("codec", CODECS + COMPOSED, ids=lambda codec: codec.name)
 
 
 def vector(size: int = SIZE) -> Vector:
@@ -83,8 +86,9 @@ def test_segments_cost_no_byte_where_lengths_are_fixed() -> None:
         assert Segments(codec, 797_184).payload_bytes == codec.encoded_bytes(797_184)
 
 
-@each_codec
+@each_and_composed
 @given(data=st.data())
+@settings(max_examples=20)
 def test_it_goes_on_at_any_byte_with_the_same_bytes(codec: Codec, data: st.DataObject) -> None:
     """After a cut the client encodes again from the segment in which the server stands."""
     encoder = SegmentEncoder(codec, vector(), (7, 1))
@@ -96,8 +100,9 @@ def test_it_goes_on_at_any_byte_with_the_same_bytes(codec: Codec, data: st.DataO
     assert b"".join(fresh.pieces(offset)) == whole[offset:]
 
 
-@each_codec
+@each_and_composed
 @given(st.lists(st.integers(0, 300_000), max_size=20))
+@settings(max_examples=20)
 def test_bytes_may_come_in_any_pieces(codec: Codec, cuts: list[int]) -> None:
     whole = b"".join(SegmentEncoder(codec, vector(), (1,)).pieces())
     edges = sorted({0, len(whole), *(cut % (len(whole) + 1) for cut in cuts)})
