@@ -64,7 +64,7 @@ def test_count_makes_devices_alike() -> None:
         ("rounds=0", "rounds: "),
         ("rounds=many", "rounds: "),
         ("seed=-1", "seed: "),
-        ("uplink.codec=int9", "uplink: unknown codec 'int9': one of fp32, fp16, int8"),
+        ("uplink.codec=int9", "uplink: unknown codec 'int9': sparsifiers are topk"),
         ("uplink.error_feedback=maybe", "uplink.error_feedback: Input should be 'auto', 'on' or 'off'"),
         ("downlink.error_feedback=on", "downlink.error_feedback: unknown key"),
         ("downlink.full_codec=int8", "downlink: full_codec: goes with delta=true"),
