@@ -73,7 +73,7 @@ def test_an_unknown_selection_is_said_so_before_any_device_joins(start: Callable
         (("--method", "fedex", "--ranks", "4,2"), "method: fedex needs one rank for all devices, not 2, 4"),
         (
             ("--method", "flora", "--ranks", "8,2"),
-            "--ranks 8,2: one a device, the largest that of the initial",
+            "--ranks 8,2: one a device, the largest that of the",
         ),
         (("--method", "rolora", "--staleness-exponent", "1"), "rolora cannot take a late update"),
     ],
