@@ -136,7 +136,9 @@ class Tailored:
         model = self._model
         lora = model.lora if rank == model.lora.rank else LoraLayout(model.lora.with_rank(rank))
         usual = since >= number - 1
-        codec = self._codec if usual else self._full_codec
+        # A factor that never comes again, as FFA-LoRA's A, would be wrong for good.
+        for_good = exchange.down == "AB" and self._method.phases != ("AB",)
+        codec = self._codec if usual and not for_good else self._full_codec
 
         def pieces() -> Iterator[bytes]:
             made = self._made if usual and exchange.merge_rank else None

@@ -85,16 +85,17 @@ def test_a_merge_comes_once_to_a_device_that_was_cut_and_whole_to_one_that_was_r
 
 def test_an_initial_adapter_that_no_seed_gives_goes_down_whole_once(start: Callable[..., Server]) -> None:
     """FFA-LoRA: A is not this seed's, so it has to come; from then on B does."""
-    server = start("dev0", "--method", "ffa", "--rounds", "2")
+    server = start("dev0", "--method", "ffa", "--rounds", "2", "--downlink-codec", "fp16")
     change = LORA.take(UPDATE, "B")
     with Device(server, "dev0").enter() as dev0:
         first, payload = dev0.next_round()
-        assert (first.down_factors, payload) == ("AB", INITIAL.tobytes())
+        assert (first.down_factors, first.downlink_codec) == ("AB", "fp32")  # A is to be exact: it stays.
+        assert payload == INITIAL.tobytes()
         assert dev0.upload(change).status == pb.STATUS_OK
         second, payload = dev0.next_round()
-        assert second.down_factors == "B"
+        assert (second.down_factors, second.downlink_codec) == ("B", "fp16")
         expected = LORA.take(INITIAL, "B") + change
-        np.testing.assert_allclose(np.frombuffer(payload, "<f4"), expected, atol=1e-6)
+        np.testing.assert_allclose(np.frombuffer(payload, "<f2"), expected, rtol=1e-3)
         too_long = dev0.send([dev0.header(4 * LAYOUT.size, round_number=2)])
         assert too_long.status == pb.STATUS_TOO_LONG
     assert 4 * change.size > PIECE
