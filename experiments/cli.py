@@ -273,6 +273,24 @@ def bench_transport(
     end_bench(result.to_json(), (output / "transport.md").read_text(), result.holds, as_json)
 
 
+@bench.command("codecs")
+def bench_codecs(
+    codec: Annotated[
+        list[str] | None, typer.Option(metavar="CODEC", help="A codec instead of the usual ones.")
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where tables and figure go.")] = Path(
+        "runs/bench-codecs"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Rate, error, bias and time of every codec, beside Shannon's bound. Exit 1 if a target is missed."""
+    from experiments.bench import codecs
+
+    result = codecs.run(codec or codecs.CODECS)
+    codecs.write(result, output)
+    end_bench(result.to_json(), (output / "codecs.md").read_text(), result.holds, as_json)
+
+
 @bench.command("scale")
 def bench_scale(
     devices: Annotated[

@@ -26,6 +26,7 @@ VARYING = (
     *("fp32|zstd", "int4|zstd", "topk(0.1)|int4|zstd"),
     *("fp32|ans", "bf16|ans", "int8|ans", "int2|ans", "qsgd(3)|ans", "qsgd(4)|ans", "eden(2)|ans"),
     *("topk(0.1)|int4|ans", "randk(0.5)|qsgd(4)|ans"),
+    *("ecq(1.5)", "ecq(4)", "ecq(1,unbiased)", "ecq(3,unbiased)", "topk(0.1)|ecq(2)"),
 )
 NAMES = FIXED + VARYING
 each_codec = pytest.mark.parametrize("name", NAMES)
@@ -110,12 +111,12 @@ def test_bits_and_error_on_gaussian_values(name: str, bits: float, nmse: float) 
 
 
 def test_which_codecs_are_unbiased_and_which_want_error_feedback() -> None:
-    rounding = ("fp32", "(stochastic)", "qsgd", "eden")
+    rounding = ("fp32", "(stochastic)", "qsgd", "eden", "unbiased")
     unbiased = {name for name in NAMES if codecs.parse(name).unbiased}
     assert unbiased == {name for name in NAMES if any(r in name for r in rounding) and "topk" not in name}
     wanting = {name for name in NAMES if codecs.parse(name).wants_error_feedback}
     assert {name for name in NAMES if name.startswith("topk")} <= wanting
-    assert {"int4", "int2", "nf4", "sign", "int4|zstd", "int2|ans"} <= wanting
+    assert {"int4", "int2", "nf4", "sign", "int4|zstd", "int2|ans", "ecq(1.5)"} <= wanting
     assert not wanting & {"fp16", "int8", "int8|ans", *unbiased}
 
 
