@@ -55,6 +55,13 @@ class Download:
         """Whether the vector is whole."""
         return self._decoder.complete
 
+    @property
+    def _kind(self) -> str:
+        """As in clients.csv."""
+        if self.start.base_round:
+            return "delta"
+        return "full" if self.start.down_factors == "AB" and not self.start.merge_rank else "part"
+
     def count(self, instruction: pb.Instruction) -> None:
         """A message about this payload that brings nothing of it."""
         self._message_bytes += instruction.ByteSize()
@@ -78,7 +85,7 @@ class Download:
         self._events.write(
             "download_end",
             round=self.start.round,
-            kind="delta" if self.start.base_round else "full",
+            kind=self._kind,
             payload_bytes=self.received,
             message_bytes=self._message_bytes,
             **asdict(read_counters()),

@@ -31,6 +31,8 @@ from proto import federation_pb2_grpc
 from proto.adapter import Vector
 from proto.connection import connection_options
 from proto.events import EventLog
+from proto.exchange import ExchangeError, exchange_of
+from proto.lora import LoraLayout
 from proto.payload import PayloadError
 
 log = logging.getLogger("client")
@@ -78,6 +80,10 @@ class Session:
         self._download: Download | None = None
         self._held: tuple[int, Vector] | None = None
         """The adapter to which a later round may bring the difference, and its round."""
+        self._adapter: Vector | None = None
+        """That of the last round where it trained one factor alone: a later one may bring the other only."""
+        self._started_round = 0
+        """The last round whose payload was whole: what it brought is in force here."""
         self._unsent: Update | None = None
         self._feedback: Feedback | None = None
 
@@ -167,6 +173,7 @@ class Session:
                 run_id=self._run_id,
                 held_payload=held.start.payload_id if held else b"",
                 held_bytes=held.received if held else 0,
+                started_round=self._started_round,
             )
         )
         self.events.write("connected", **asdict(read_counters()))
@@ -186,33 +193,39 @@ class Session:
 
     def _receive(self, kind: str, instruction: pb.Instruction) -> Download:
         """The global adapter that is coming down, after one more message of it."""
-        assert self._trainer is not None
         try:
             if kind == "round_start":
                 start = instruction.round_start
                 if self._download is None or self._download.start.payload_id != start.payload_id:
                     # Another payload than before: of that, the rest will not come.
                     self._download = None
-                    size = self._trainer.layout.size
+                    size = exchange_of(start).down_size(self._lora)
                     self._download = Download(start, size, self.events, self._take_held(start.base_round))
                 self._download.count(instruction)
             elif self._download is not None:
                 self._download.add(instruction)
-        except PayloadError as error:
+        except (PayloadError, ExchangeError) as error:
             raise SessionError(f"{self.server} sent no adapter: {error}") from error
         if self._download is None:
             raise SessionError(f"{self.server} sent a chunk of no round")
         return self._download
+
+    @property
+    def _lora(self) -> LoraLayout:
+        """The device's own layout."""
+        assert self._trainer is not None
+        return LoraLayout(self._trainer.layout)
 
     def _take_held(self, round_number: int) -> Vector | None:
         """The adapter of that round, if this device holds it; whichever it holds, it does no longer."""
         held, self._held = self._held, None
         return held[1] if held is not None and held[0] == round_number else None
 
-    def _work(self, start: pb.RoundStart, adapter: Vector) -> Update:
-        """Train: what goes up is the difference to the adapter that came down."""
+    def _work(self, start: pb.RoundStart, payload: Vector) -> Update:
+        """Merge what there is to merge, and train: what goes up is how the trained factors have changed."""
         assert self._trainer is not None
-        number = start.round
+        number, exchange, lora = start.round, exchange_of(start), self._lora
+        self._started_round = number
         progress = Progress(self.events, "compute_progress", number)
         # A profile's time runs from here; measured compute begins when a core is free.
         began = time.monotonic()
@@ -222,7 +235,13 @@ class Session:
             if self.compute.seconds_per_step is None:
                 self.events.write("compute_start", round=number)
             cpu = time.process_time()
-            result = self._trainer.train(adapter, round_number=number, on_step=progress.report)
+            adapter, merge = exchange.open(lora, payload, self._adapter)
+            if (merge_layout := exchange.merge_layout(lora)) is not None:
+                self._trainer.merge(merge_layout, merge)
+            del payload, merge  # Of a round's merge nothing is left but the weights.
+            result = self._trainer.train(
+                adapter, round_number=number, trained=exchange.trained, on_step=progress.report
+            )
             cpu = time.process_time() - cpu
         hold_s = self.compute.hold_s(result.steps, time.monotonic() - began)
         time.sleep(max(0.0, hold_s))
@@ -234,26 +253,29 @@ class Session:
             cpu_s=cpu,
             overrun_s=max(0.0, -hold_s),
         )
-        np.subtract(result.vector, adapter, out=result.vector)
+        update = lora.take(result.vector, exchange.trained)
+        np.subtract(update, lora.take(adapter, exchange.trained), out=update)
+        self._adapter = None if exchange.trained == "AB" else adapter
         if start.error_feedback:
             self._feedback = self._feedback or Feedback(self.events, number)
-            self._feedback.add_to(result.vector)
+            self._feedback.add_to(update)
         crc = 0
         if start.keep:
             self._held = number, adapter
             crc = zlib.crc32(adapter.data)
         key = pb.UploadKey(client_id=self.client_id, session=self._session, run_id=self._run_id, round=number)
         told = {"steps": result.steps, "loss": result.loss, "adapter_crc32": crc}
-        return Update(key, start.uplink_codec, result.vector, told, self.events)
+        return Update(key, start.uplink_codec, update, told, self.events)
 
     def _send(self, stub: federation_pb2_grpc.FederationStub) -> None:
         """Upload what there is to upload; a cut leaves it for the next connection."""
-        if (update := self._unsent) is not None and self._trainer is not None:
+        if (update := self._unsent) is not None:
             taken = update.send(stub, timeout_s=self.reconnect_s)
             self._unsent = None
             if taken and self._feedback is not None:
                 self._feedback.settle(update.vector, update.encoder, update.round_number)
-            self._trainer.anticipate(update.round_number + 1)
+            if self._trainer is not None:
+                self._trainer.anticipate(update.round_number + 1)
 
     def _require_ok(self, status: pb.Status, reason: str) -> None:
         if status != pb.STATUS_OK:

@@ -13,7 +13,7 @@ import numpy as np
 
 from client.training import LocalResult, UnsupportedError
 from proto.adapter import AdapterLayout, Vector
-from proto.lora import Factors, LoraLayout
+from proto.lora import Factors, LoraLayout, fresh_adapter
 
 _UPDATE_SCALE = 1e-3
 """Standard deviation of a synthetic update: the order of a round's LoRA delta after Adam steps."""
@@ -29,16 +29,18 @@ def initial_adapter(layout: AdapterLayout, seed: int) -> Vector:
     N(0, 1/inputs), which keeps the scale of what passes through (LeCun et al., Efficient BackProp, 1998),
     norms 1, biases 0.
     """
+    if LoraLayout(layout).rank is not None:
+        return fresh_adapter(layout, (seed,))
     rng = np.random.default_rng(seed)
     vector = np.zeros(layout.size, np.float32)
     for name, values in layout.unpack(vector).items():
-        if ".lora_B." in name or name.endswith(".bias"):
+        if name.endswith(".bias"):
             continue
         if values.ndim == 1:
             values.fill(1)
             continue
         rng.standard_normal(out=values, dtype=np.float32)
-        values /= np.float32(len(values) if ".lora_A." in name else math.sqrt(values[0].size))
+        values /= np.float32(math.sqrt(values[0].size))
     return vector
 
 

@@ -17,11 +17,13 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from client.sd15 import sd15_lora_layout
 from emulation.link import AccessLink
+from experiments.config_aggregation import Aggregation
 from experiments.config_network import Device, Network
 from experiments.config_section import Section
 from experiments.units import Duration, Fraction
 from proto import codecs
 from server import selection
+from server.aggregation.options import AggregationError
 from server.downlink import parse_exact
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
@@ -75,7 +77,7 @@ class Link(Section):
 class Uplink(Link):
     error_feedback: Literal["auto", "on", "off"] = "auto"
     """Whether what the codec left out of a device's update goes up with its next one; auto: if the codec
-    wants it. Costs the device memory for one more vector."""
+    wants it and the method sends the same factors in every round. It costs a device memory for one vector."""
 
     @field_validator("error_feedback", mode="before")
     @classmethod
@@ -157,6 +159,7 @@ class Experiment(Section):
     compute: Compute = Compute()
     uplink: Uplink = Uplink()
     downlink: Downlink = Downlink()
+    aggregation: Aggregation = Aggregation()
     federation: Federation = Federation()
     network: Network
     emulation: Emulation = Emulation()
@@ -217,6 +220,20 @@ class Experiment(Section):
             )
         if federation.availability_period is not None and federation.availability is None:
             raise ValueError("federation.availability_period: there is no federation.availability to repeat")
+        return self
+
+    @model_validator(mode="after")
+    def _can_aggregate(self) -> Self:
+        options = self.aggregation.options()
+        try:
+            options.check_devices([] if self.adapter.kind == "full" else self.ranks())
+            options.check_rounds(
+                late=self.federation.late == "next_round",
+                delta=self.downlink.delta,
+                error_feedback=self.uplink.error_feedback == "on",
+            )
+        except AggregationError as error:
+            raise ValueError(f"aggregation.{error}") from error
         return self
 
     @property

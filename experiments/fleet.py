@@ -141,6 +141,12 @@ class Fleet:
             "uplink-codec": experiment.uplink.codec,
             "error-feedback": experiment.uplink.error_feedback,
             "downlink-codec": experiment.downlink.codec,
+            "method": experiment.aggregation.method,
+            "mean": experiment.aggregation.mean,
+            "optimizer": experiment.aggregation.optimizer,
+            "momentum": experiment.aggregation.momentum,
+            "second-momentum": experiment.aggregation.second_momentum,
+            "adaptivity": experiment.aggregation.adaptivity,
             "seed": experiment.seed,
             "deadline": federation.round_deadline * experiment.dilation,
             "close-after": federation.close_after,
@@ -156,11 +162,17 @@ class Fleet:
             options |= {"availability": kept, "availability-scale": experiment.dilation}
             if federation.availability_period is not None:
                 options["availability-period"] = federation.availability_period
+        if experiment.aggregation.learning_rate is not None:
+            options["learning-rate"] = experiment.aggregation.learning_rate
+        if experiment.adapter.kind == "lora":
+            options["ranks"] = ",".join(map(str, experiment.ranks()))
         if experiment.downlink.delta:
             options["full-codec"] = experiment.downlink.full_codec
         if federation.late == "next_round":
             options["staleness-exponent"] = federation.staleness_exponent
         command = [sys.executable, "-m", "server"]
+        if not experiment.aggregation.discordance:
+            command.append("--no-discordance")
         for key, value in options.items():
             command += [f"--{key}", str(value)]
         self._events.write("server_command", command=shlex.join(command))

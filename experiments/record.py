@@ -111,6 +111,7 @@ def rounds_table(rounds: Iterable[Round], clients: pd.DataFrame) -> pd.DataFrame
                 "cohort": len(cohort),
                 "remote": int(cohort["remote"].sum()),
                 "clients_finished": len(finished),
+                "discordance": one.discordance,
                 **sums,
             }
         )

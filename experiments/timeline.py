@@ -80,6 +80,8 @@ class Round:
     number: int
     start: float
     end: float | None = None
+    discordance: float | None = None
+    """|mean(BA) - mean(B) mean(A)| / |mean(BA)| of its local models."""
     clients: dict[str, ClientRound] = field(default_factory=dict)
 
     @property
@@ -131,6 +133,8 @@ def build(events: Iterable[Event]) -> list[Round]:
             for name, outcome in event["outcomes"].items():
                 current.clients[name].outcome = outcome
             open_round = None
+        if kind == "discordance" and current:
+            current.discordance = event["value"]
         if kind == "client_exit" and open_round and client in open_round.clients:
             open_round.clients[client].exit = event
         if kind == "client_drained" and current and client in current.clients:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import math
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -15,10 +16,13 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # What matters reaches us as er
 import grpc
 
 from proto import codecs, federation_pb2_grpc
-from proto.adapter import LayoutError, load_adapter
+from proto.adapter import AdapterLayout, LayoutError, load_adapter
 from proto.codecs import CodecError
 from proto.connection import connection_options
 from proto.events import EventLog
+from proto.exchange import METHODS
+from proto.lora import LoraLayout
+from server.aggregation.options import AggregationError, AggregationOptions, OptimizerOptions
 from server.cohorts import Cohorts
 from server.devices import Registry
 from server.rounds import Federation, Plan
@@ -61,6 +65,15 @@ def parser() -> argparse.ArgumentParser:
         metavar="CODEC",
         help="send differences down; this codec, an exact one, brings the whole adapter where it is needed",
     )
+    cli.add_argument("--method", default="fedit", help=f"of aggregation: {', '.join(METHODS)}")
+    cli.add_argument("--mean", default="weighted", help="weighted, median or trimmed(FRACTION)")
+    cli.add_argument("--optimizer", default="none", choices=("none", "fedavgm", "fedadam"))
+    cli.add_argument("--learning-rate", type=float, help="the optimizer's; default 1, fedadam's 0.01")
+    cli.add_argument("--momentum", type=float, default=0.9, help="fedavgm's, and fedadam's first")
+    cli.add_argument("--second-momentum", type=float, default=0.99, help="fedadam's")
+    cli.add_argument("--adaptivity", type=float, default=1e-3, help="fedadam's tau")
+    cli.add_argument("--no-discordance", action="store_true", help="do not work it out in each round")
+    cli.add_argument("--ranks", help="each device's LoRA rank, comma-separated; else the initial adapter's")
     cli.add_argument("--seed", type=int, default=0)
     cli.add_argument("--deadline", type=float, default=3600, help="seconds until a round closes")
     cli.add_argument("--join-timeout", type=float, default=300, help="seconds to wait for all devices")
@@ -75,11 +88,19 @@ def parser() -> argparse.ArgumentParser:
     return cli
 
 
+def _allow_many_files() -> None:
+    """A round keeps a file for each of its updates, and as many again while it works on them."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 async def serve(arguments: argparse.Namespace) -> bool:
     """Run all rounds; returns whether each had an update."""
     uplink = codecs.parse(arguments.uplink_codec)
     codecs.parse(arguments.downlink_codec)
+    aggregation = _aggregation(arguments)
     layout, adapter = load_adapter(arguments.initial)
+    ranks = _ranks(arguments, layout, aggregation)
     events = EventLog(arguments.events, "server")
     registry = Registry(arguments.run_id, arguments.devices.split(","))
     federation = Federation(
@@ -95,8 +116,14 @@ async def serve(arguments: argparse.Namespace) -> bool:
             close_grace_s=arguments.close_grace,
             staleness_exponent=arguments.staleness_exponent,
             error_feedback=arguments.error_feedback == "on"
-            or (arguments.error_feedback == "auto" and uplink.wants_error_feedback),
+            or (
+                arguments.error_feedback == "auto"
+                and uplink.wants_error_feedback
+                and aggregation.takes_error_feedback
+            ),
             full_codec=arguments.full_codec,
+            aggregation=aggregation,
+            ranks=ranks,
         ),
         registry=registry,
         cohorts=_cohorts(arguments, registry, events),
@@ -126,6 +153,43 @@ async def serve(arguments: argparse.Namespace) -> bool:
         await server.stop(grace=5)
 
 
+def _aggregation(arguments: argparse.Namespace) -> AggregationOptions:
+    """What was asked for. Raises AggregationError."""
+    optimizer = OptimizerOptions(
+        arguments.optimizer,
+        arguments.learning_rate,
+        arguments.momentum,
+        arguments.second_momentum,
+        arguments.adaptivity,
+    )
+    options = AggregationOptions(
+        arguments.method, arguments.mean, optimizer, discordance=not arguments.no_discordance
+    )
+    options.check_rounds(
+        late=arguments.staleness_exponent is not None,
+        delta=arguments.full_codec is not None,
+        error_feedback=arguments.error_feedback == "on",
+    )
+    return options
+
+
+def _ranks(
+    arguments: argparse.Namespace, layout: AdapterLayout, options: AggregationOptions
+) -> tuple[int, ...]:
+    """Each device's rank, or none at all. Raises AggregationError and LayoutError."""
+    largest = LoraLayout(layout).rank
+    try:
+        ranks = [int(rank) for rank in arguments.ranks.split(",")] if arguments.ranks else []
+    except ValueError as error:
+        raise AggregationError(f"--ranks {arguments.ranks}: whole numbers, comma-separated") from error
+    options.check_devices(ranks or ([] if largest is None else [largest]))
+    if ranks and (len(ranks) != len(arguments.devices.split(",")) or max(ranks) != largest):
+        raise AggregationError(
+            f"--ranks {arguments.ranks}: one a device, the largest that of the initial adapter, {largest}"
+        )
+    return tuple(ranks)
+
+
 def _cohorts(arguments: argparse.Namespace, registry: Registry, events: EventLog) -> Cohorts:
     """The policy and the trace that were asked for. Raises SelectionError."""
     names = list(registry.devices)
@@ -142,12 +206,13 @@ def main() -> int:
     """0 done, 1 a round without any update or devices missing, 2 wrong input."""
     logging.basicConfig(level=logging.INFO, format="server: %(message)s", stream=sys.stderr)
     arguments = parser().parse_args()
+    _allow_many_files()
     try:
         return 0 if asyncio.run(serve(arguments)) else 1
     except TimeoutError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
-    except (LayoutError, CodecError, SelectionError, PortError, OSError) as error:
+    except (AggregationError, LayoutError, CodecError, SelectionError, PortError, OSError) as error:
         print(f"server: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

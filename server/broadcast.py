@@ -10,6 +10,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from proto.exchange import WHOLE, Exchange
 from proto.federation_pb2 import Chunk
 from proto.payload import CHUNK_BYTES, chunks
 from proto.segments import Segments
@@ -35,9 +36,12 @@ class Broadcast:
         folder: Path,
         executor: Executor,
         base_round: int = 0,
+        exchange: Exchange = WHOLE,
     ) -> None:
         self.codec = segments.codec
         self.base_round = base_round
+        self.exchange = exchange
+        """What of the model it brings."""
         self.id = uuid.uuid4().bytes
         """Tells this payload from all others: the same id, the same bytes."""
         self._pieces = pieces
@@ -52,7 +56,7 @@ class Broadcast:
     @property
     def kind(self) -> str:
         """As in clients.csv."""
-        return "delta" if self.base_round else "full"
+        return "delta" if self.base_round else self.exchange.kind
 
     async def encode(self) -> None:
         """All of it; what the pieces are made of must not change before this returns. Raises CodecError."""
@@ -68,6 +72,10 @@ class Broadcast:
         batch = b"".join(islice(self._pieces, _BATCH_SEGMENTS))
         self._spool.append(batch)
         return len(batch)
+
+    def is_whole(self, sent_bytes: int) -> bool:
+        """Whether the payload ends there."""
+        return self._all_encoded and sent_bytes == self.payload_bytes
 
     async def chunks(self, offset: int) -> AsyncIterator[Chunk]:
         """From byte `offset` on, as far as the payload goes."""

@@ -13,6 +13,7 @@ from proto.federation_pb2 import (
     STATUS_WRONG_RUN,
     Status,
 )
+from server.broadcast import Broadcast
 from server.changes import Changes
 
 
@@ -30,6 +31,15 @@ Outbox = asyncio.Queue[int | None]
 
 
 @dataclass
+class Sending:
+    """A payload on one connection. `sent_bytes` counts what has been handed to it, from the first byte on."""
+
+    round: int
+    payload: Broadcast
+    sent_bytes: int
+
+
+@dataclass
 class Device:
     """One device. `outbox` is its live Tasks stream's; None while there is no connection."""
 
@@ -40,6 +50,10 @@ class Device:
     outbox: Outbox | None = None
     dismissed: bool = False
     """Whether it has been told that the run is over."""
+    started_round: int = 0
+    """What it said when it connected; `started` knows better."""
+    sending: Sending | None = None
+    """The payload that its connection carries, or has last carried."""
     version: int = 0
     """The round whose adapter its session is known to hold; 0: none."""
     loss: float | None = None
@@ -53,6 +67,15 @@ class Device:
     def connected(self) -> bool:
         """Whether a Tasks stream is open."""
         return self.outbox is not None
+
+    def started(self) -> int:
+        """The last round whose payload its session has whole, and has made its own; 0: none.
+
+        Exact while payloads are encoded to their end: what a connection that lasts has taken comes in order.
+        """
+        if self.sending is not None and self.sending.payload.is_whole(self.sending.sent_bytes):
+            self.started_round = self.sending.round
+        return self.started_round
 
     def has_sent(self, payload_bytes: int, loss: float, arrived: float) -> float:
         """A whole update had come at `arrived`: note rate and loss (NaN: none). How long it took, in s."""
@@ -79,7 +102,8 @@ class Registry:
         if device.connected and device.session != session:
             raise Refusal(STATUS_IDENTITY_IN_USE, f"another live session is '{name}'")
         if device.session != session:
-            device.examples = device.version = 0
+            device.examples = device.version = device.started_round = 0
+            device.sending = None
         device.session = session
         return device
 
@@ -92,9 +116,10 @@ class Registry:
             raise Refusal(STATUS_UNKNOWN_CLIENT, f"'{name}' has not joined with this session")
         return device
 
-    def connect(self, device: Device) -> Outbox:
+    def connect(self, device: Device, started_round: int) -> Outbox:
         """A Tasks stream has opened: from now on it is the device's connection, and this its outbox."""
         outbox = device.outbox = asyncio.Queue()
+        device.started_round, device.sending = started_round, None
         self._changes.announce()
         return outbox
 

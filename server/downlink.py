@@ -106,7 +106,7 @@ class Downlink:
     ) -> None:
         self._codec, self._full_codec, self._size = codec, full_codec, size
         self._seed, self._folder, self._executor, self._events = seed, folder, executor, events
-        self.version: Vector = np.empty(size if full_codec else 0, np.float32)
+        self.version: Vector = np.zeros(size if full_codec else 0, np.float32)
         """V."""
         self.crc32 = 0
         """Of V, as UploadHeader.adapter_crc32; 0 where no version is kept. Known before all of V can be."""

@@ -122,20 +122,21 @@ class Uploads:
             raise Refusal(
                 pb.STATUS_WRONG_CODEC, f"update in {header.codec}, the round asks for {uplink.name}"
             )
-        most = Segments(uplink, federation.layout.size).payload_bytes
+        size = federation.update_size(device, key.round)
+        most = Segments(uplink, size).payload_bytes
         if header.payload_bytes > most:
             raise Refusal(
                 pb.STATUS_TOO_LONG,
-                f"{header.payload_bytes} bytes announced, {federation.layout.size} values make {most}",
+                f"{header.payload_bytes} bytes announced, {size} values make {most}",
             )
         if (upload := self._find(key)) is not None:
             return upload
         if current is not None:
-            upload = federation.new_upload(header.payload_bytes, current.updates, device.examples)
+            upload = federation.new_upload(size, header.payload_bytes, current.updates, device.examples)
             current.uploads[key.client_id, key.session] = upload
             device.update_began = time.monotonic()
         else:
-            upload = federation.new_upload(header.payload_bytes)
+            upload = federation.new_upload(size, header.payload_bytes)
             federation.late_uploads[key.client_id, key.session, key.round] = upload
         return upload
 
@@ -146,7 +147,10 @@ class Uploads:
         took_s = device.has_sent(upload.received, header.loss, arrived)
         self._note("upload_received", header, upload, arrived, took_s=took_s)
         current.updates.count(upload.weight)
-        upload.keep()
+        needed = self._federation.aggregator.needs_updates(current.number)
+        upload.keep(bytes_too=needed)
+        if needed:
+            current.kept[device.name] = upload
         del current.uploads[device.name, header.key.session]
         current.settle(device.name, "finished")
 

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +16,20 @@ from proto import codecs
 from proto.adapter import AdapterLayout, Vector
 from proto.codecs import Codec
 from proto.events import EventLog
+from proto.exchange import Exchange
 from proto.federation_pb2 import STATUS_LATE, Status
-from server.aggregation.fedavg import FedAvg
+from proto.lora import LoraLayout
+from server.aggregation.aggregator import Aggregator, Kept
+from server.aggregation.fedavg import Tally
+from server.aggregation.options import AggregationOptions
+from server.broadcast import Broadcast
 from server.changes import Changes
 from server.checkpoint import write_checkpoint
 from server.cohorts import Cohorts
-from server.devices import Refusal, Registry
+from server.devices import Device, Refusal, Registry
 from server.downlink import Downlink, Payloads, parse_exact
+from server.global_model import GlobalModel
+from server.tailored import Tailored, TailoredPayloads
 from server.uploads import Upload
 
 log = logging.getLogger("server")
@@ -51,6 +58,9 @@ class Plan:
     """Whether devices send on what the uplink codec left out of their updates."""
     full_codec: str | None = None
     """The downlink codec carries differences, and this one the whole adapter to who needs it; None: none."""
+    aggregation: AggregationOptions = field(default_factory=AggregationOptions)
+    ranks: tuple[int, ...] = ()
+    """Each device's LoRA rank, in the devices' order; empty: the initial adapter's."""
 
 
 class OpenRound:
@@ -61,9 +71,9 @@ class OpenRound:
         number: int,
         cohort: Sequence[str],
         *,
-        payloads: Payloads,
+        payloads: Payloads | TailoredPayloads,
         uplink: Codec,
-        size: int,
+        updates: Tally,
         share: float,
     ) -> None:
         self.number = number
@@ -75,7 +85,9 @@ class OpenRound:
         """By device and session: a restarted process never continues its predecessor's update."""
         self.guests: set[Upload] = set()
         """Late updates of earlier rounds that are being added to this one."""
-        self.updates = FedAvg(size)
+        self.updates = updates
+        self.kept: dict[str, Upload] = {}
+        """Whole updates, by device, where each is needed by itself."""
         self._missing = math.ceil(share * len(cohort) - 1e-9)
         self._enough = asyncio.Event()
         self._done = asyncio.Event()
@@ -134,8 +146,10 @@ class Federation:
     ) -> None:
         self.plan = plan
         self.registry = registry
-        self.layout = layout
-        self.adapter = adapter
+        self.model = GlobalModel(layout, adapter, checkpoints)
+        self.aggregator = Aggregator(
+            plan.aggregation, self.model, folder=checkpoints, seed=plan.seed, events=events
+        )
         self.events = events
         self.uplink = codecs.parse(plan.uplink_codec)
         self.round: OpenRound | None = None
@@ -148,15 +162,8 @@ class Federation:
         self._cohorts = cohorts
         self._checkpoints = checkpoints
         self._executor = ThreadPoolExecutor(max(2, os.cpu_count() or 1), "numbers")
-        self.downlink = Downlink(
-            codecs.parse(plan.downlink_codec),
-            parse_exact(plan.full_codec) if plan.full_codec else None,
-            layout.size,
-            seed=plan.seed,
-            folder=checkpoints,
-            executor=self._executor,
-            events=events,
-        )
+        self._loras = {rank: LoraLayout(self.model.lora.with_rank(rank)) for rank in set(plan.ranks)}
+        self.downlink = self._make_downlink()
         self._changes = Changes()
         self._watchers: set[asyncio.Task[None]] = set()
 
@@ -197,13 +204,13 @@ class Federation:
         self.events.write("round_start", round=number, cohort=cohort)
         loop = asyncio.get_running_loop()
         closes_at = loop.time() + plan.deadline_s
-        payloads = self.downlink.open(number, self.adapter, [self.registry.devices[n] for n in cohort])
+        payloads = self.downlink.open(number, self.model.adapter, [self.registry.devices[n] for n in cohort])
         opened = self.round = OpenRound(
             number,
             cohort,
             payloads=payloads,
             uplink=self.uplink,
-            size=self.layout.size,
+            updates=self.aggregator.open(number),
             share=plan.close_share,
         )
         self._changes.announce()
@@ -220,10 +227,12 @@ class Federation:
         self._cohorts.learn(opened.outcomes)
         self.events.write("aggregate_start", round=number)
         await self._close(opened)
-        await loop.run_in_executor(self._executor, opened.updates.step, self.adapter)
-        self.events.write("round_end", round=number, outcomes=opened.outcomes, weight=opened.updates.weight)
+        step = await loop.run_in_executor(self._executor, self._step, opened)
+        weight = opened.updates.weight
+        self.events.write("round_end", round=number, outcomes=opened.outcomes, weight=weight, **step)
         # Before the checkpoint, whose writing takes memory too: the sum is twice as large as the adapter.
         opened.updates.release()
+        await loop.run_in_executor(self._executor, self.aggregator.look_back, number)
         await self._write_checkpoint(number)
         finished = sum(outcome == "finished" for outcome in opened.outcomes.values())
         log.info("round %d: %d of %d updates", number, finished, len(cohort))
@@ -250,11 +259,65 @@ class Federation:
     def _may_count_later(self, closing: OpenRound, name: str, session: str) -> bool:
         return closing.outcomes[name] == "late" and self.plan.staleness_exponent is not None
 
-    def new_upload(self, payload_bytes: int, total: FedAvg | None = None, weight: int = 0) -> Upload:
-        """An update of which nothing has come."""
+    def _make_downlink(self) -> Downlink | Tailored:
+        plan, wire = self.plan, self.plan.aggregation.wire
+        codec = codecs.parse(plan.downlink_codec)
+        full_codec = parse_exact(plan.full_codec) if plan.full_codec else None
+        if wire.name == "fedit":
+            return Downlink(
+                codec,
+                full_codec,
+                self.model.layout.size,
+                seed=plan.seed,
+                folder=self._checkpoints,
+                executor=self._executor,
+                events=self.events,
+            )
+        return Tailored(
+            wire,
+            self.model,
+            codec=codec,
+            full_codec=codecs.parse("fp32"),
+            lora_of=self.lora_of,
+            seed=plan.seed,
+            folder=self._checkpoints,
+            executor=self._executor,
+        )
+
+    def _step(self, closed: OpenRound) -> dict[str, float]:
+        """What the round makes of the model, in a thread."""
+        kept = []
+        for name, upload in sorted(closed.kept.items()):  # Sums of floats depend on their order.
+            device = self.registry.devices[name]
+            kept.append(Kept(name, device.index, upload.weight, self.lora_of(device), upload.values))
+        step = self.aggregator.step(closed.number, closed.updates, kept)
+        if isinstance(self.downlink, Tailored):
+            self.downlink.adopt(closed.number)
+        # What was sent may be lost yet; what a device has answered to it has.
+        held = [device.version or 1 for device in self.registry.devices.values() if device.started()]
+        self.model.settle(closed.number, needed_from=min(held, default=closed.number))
+        return step
+
+    def lora_of(self, device: Device) -> LoraLayout:
+        """The device's own layout: its rank may differ."""
+        return self._loras[self.plan.ranks[device.index]] if self.plan.ranks else self.model.lora
+
+    def update_size(self, device: Device, number: int) -> int:
+        """Values of the device's update of round `number`."""
+        return self.lora_of(device).only(self.plan.aggregation.wire.trained(number)).size
+
+    def exchange(self, number: int, device: Device, payload: Broadcast) -> Exchange:
+        """What `payload` means to the device."""
+        fresh = self.plan.aggregation.wire.fresh
+        return payload.exchange.drawn_by(device.index) if fresh else payload.exchange
+
+    def new_upload(
+        self, size: int, payload_bytes: int, total: Tally | None = None, weight: int = 0
+    ) -> Upload:
+        """An update of `size` values of which nothing has come."""
         return Upload(
             self.uplink,
-            self.layout.size,
+            size,
             payload_bytes=payload_bytes,
             total=total,
             weight=weight,
@@ -285,8 +348,12 @@ class Federation:
         return self.round
 
     async def _write_checkpoint(self, number: int) -> None:
-        work = partial(write_checkpoint, self._checkpoints, number, self.layout, self.adapter)
+        work = partial(self._checkpoint, number)
         await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def _checkpoint(self, number: int) -> None:
+        fresh = self.plan.aggregation.wire.fresh
+        write_checkpoint(self._checkpoints, number, *self.model.whole(with_adapter=not fresh))
 
     def watch_for_return(self, name: str) -> None:
         """A device of the open round has no connection: settle it as lost unless it comes back in time."""

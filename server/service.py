@@ -9,7 +9,7 @@ import grpc
 from proto import federation_pb2 as pb
 from proto import federation_pb2_grpc
 from server.aggregation.fedavg import LARGEST_WEIGHT
-from server.devices import Device, Outbox, Refusal
+from server.devices import Device, Outbox, Refusal, Sending
 from server.receiving import Uploads
 from server.rounds import Federation, OpenRound, log
 
@@ -44,7 +44,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
     ) -> pb.RegisterReply:
         try:
             device = self._registry.authenticate(request.client_id, request.session, request.run_id)
-            layout = self._federation.layout
+            layout = self._federation.lora_of(device).layout
             if request.layout_digest != layout.digest:
                 theirs, ours = request.layout_digest.hex()[:12], layout.digest.hex()[:12]
                 raise Refusal(
@@ -73,7 +73,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
                 grpc.StatusCode.FAILED_PRECONDITION,
                 self._federation.note_refusal(request.client_id, refusal),
             )
-        outbox = self._registry.connect(device)
+        outbox = self._registry.connect(device, request.started_round)
         try:
             async for instruction in self._instructions(device, outbox, request):
                 await context.write(instruction)
@@ -100,7 +100,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             if current is None or current.number != number or number == pushed:
                 continue  # It closed, or was queued twice, before we came to send it.
             pushed = number
-            async for instruction in self._push(device, current, held):
+            async for instruction in self._push(device, outbox, current, held):
                 yield instruction
                 if self._federation.round is not current:
                     break  # Nobody waits for the rest any more.
@@ -108,10 +108,11 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         yield pb.Instruction(finish=pb.Finish(reason=self._federation.finish_reason))
 
     async def _push(
-        self, device: Device, current: OpenRound, held: pb.TasksRequest
+        self, device: Device, outbox: Outbox, current: OpenRound, held: pb.TasksRequest
     ) -> AsyncIterator[pb.Instruction]:
         """A round and its global adapter, from where the device was cut off."""
         broadcast = current.payloads.choose(device, held.held_payload)
+        exchange = self._federation.exchange(current.number, device, broadcast)
         start = pb.RoundStart(
             round=current.number,
             downlink_codec=broadcast.codec.name,
@@ -122,7 +123,14 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             error_feedback=self._federation.plan.error_feedback,
             base_round=broadcast.base_round,
             keep=current.payloads.keep,
+            down_factors=exchange.down,
+            trained_factors=exchange.trained,
+            merge_rank=exchange.merge_rank,
+            fresh_seed=exchange.fresh,
         )
+        sending = Sending(current.number, broadcast, start.offset)
+        if device.outbox is outbox:
+            device.sending = sending
         self._events.write(
             "download_start",
             round=current.number,
@@ -133,6 +141,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         )
         yield pb.Instruction(round_start=start)
         async for chunk in broadcast.chunks(start.offset):
+            sending.sent_bytes = chunk.offset + len(chunk.data)
             yield pb.Instruction(chunk=chunk)
 
     async def Upload(

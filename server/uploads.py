@@ -16,7 +16,8 @@ from proto.codecs import Codec, CodecError
 from proto.federation_pb2 import Chunk
 from proto.payload import Intake
 from proto.segments import SegmentDecoder
-from server.aggregation.fedavg import FedAvg, OutOfRangeError
+from server.aggregation.fedavg import OutOfRangeError, Tally
+from server.float_file import FloatFile
 from server.spool import Spool
 
 _INBOX_BYTES = 256 * 1024
@@ -36,7 +37,7 @@ class Upload:
         size: int,
         *,
         payload_bytes: int,
-        total: FedAvg | None,
+        total: Tally | None,
         weight: int,
         folder: Path,
         executor: Executor,
@@ -44,7 +45,7 @@ class Upload:
         self.message_bytes = 0
         self.closed = asyncio.Event()
         """Nothing more is wanted: the update counts, or never will."""
-        self._codec, self._size = codec, size
+        self._codec, self._size, self._folder = codec, size, folder
         self._intake = Intake(payload_bytes)
         self._executor = executor
         self._inbox: list[bytes] = []
@@ -87,7 +88,7 @@ class Upload:
             raise self._error
         return self._decoder.complete
 
-    async def attach(self, total: FedAvg, weight: int) -> None:
+    async def attach(self, total: Tally, weight: int) -> None:
         """Add what has come to `total`, as the update of `weight` examples, and what is still to come."""
         await asyncio.shield(self._schedule(partial(self._in_thread, partial(self._attach, total, weight))))
 
@@ -101,11 +102,22 @@ class Upload:
         await self.detach()
         self._spool.close()
 
-    def keep(self) -> None:
-        """It counts: its values stay where they were added, its bytes are forgotten."""
+    def keep(self, *, bytes_too: bool = False) -> None:
+        """It counts: its values stay where they were added; its bytes are forgotten, or stay too."""
         self.closed.set()
         self._sum = None
+        if not bytes_too:
+            self._spool.close()
+
+    def values(self) -> FloatFile:
+        """All of a kept update, decoded from its bytes, which are forgotten; to be called in a thread."""
+        file = FloatFile(self._folder, self._size)
+        decoder = SegmentDecoder(self._codec, self._size)
+        for block in self._spool.blocks():
+            for start, values in decoder.feed(block):
+                file.write(start, values)
         self._spool.close()
+        return file
 
     def _schedule(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Do `work` after all that was scheduled before it."""
@@ -141,7 +153,7 @@ class Upload:
                 self._sum.add(values, start, self.weight)
                 self._added += 1
 
-    def _attach(self, total: FedAvg, weight: int) -> None:
+    def _attach(self, total: Tally, weight: int) -> None:
         self._detach()
         self._sum, self.weight = total, weight
         self._decoder = SegmentDecoder(self._codec, self._size)

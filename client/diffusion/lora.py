@@ -11,7 +11,7 @@ from peft import LoraConfig
 from client.diffusion.base import Base
 from client.diffusion.vector_unet import VectorUNet
 from proto.adapter import AdapterLayout, Vector
-from proto.lora import LoraLayout
+from proto.lora import LoraLayout, fresh_adapter
 
 TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
 """The attention projections: what diffusers' example adapts."""
@@ -89,6 +89,9 @@ class AdaptedUNet(VectorUNet):
 def initial_adapter(
     base: Base, rank: int, target_modules: list[str], seed: int
 ) -> tuple[AdapterLayout, Vector]:
-    """The adapter everybody starts from: A ~ N(0, 1/rank^2) drawn from `seed`, B = 0."""
-    adapted = AdaptedUNet(base, rank, target_modules, seed)
-    return adapted.layout, adapted.read()
+    """The adapter everybody starts from: A ~ N(0, 1/rank^2) drawn from `seed`, B = 0.
+
+    Drawn as any device can draw it by itself: methods that train B alone need not send A.
+    """
+    layout = AdaptedUNet(base, rank, target_modules).layout
+    return layout, fresh_adapter(layout, (seed,))

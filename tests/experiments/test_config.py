@@ -64,7 +64,7 @@ def test_count_makes_devices_alike() -> None:
         ("rounds=0", "rounds: "),
         ("rounds=many", "rounds: "),
         ("seed=-1", "seed: "),
-        ("uplink.codec=int9", "uplink: unknown codec 'int9': one of fp32, fp16, int8"),
+        ("uplink.codec=int9", "uplink: unknown codec 'int9': sparsifiers are topk"),
         ("uplink.error_feedback=maybe", "uplink.error_feedback: Input should be 'auto', 'on' or 'off'"),
         ("downlink.error_feedback=on", "downlink.error_feedback: unknown key"),
         ("downlink.full_codec=int8", "downlink: full_codec: goes with delta=true"),
@@ -125,7 +125,9 @@ def test_what_is_adapted_is_told_to_the_devices() -> None:
         config.load(smoke, ["adapter.target_modules=[to_q, to_nowhere]"])
     assert model.task(config.load(CELL, ["training.proximal_mu=0.1"]))["proximal_mu"] == 0.1
     mixed = ["adapter.rank=16", "network.devices.1.rank=4", "network.devices.1.count=2"]
-    assert model.task(config.load(CELL, mixed))["rank"] == [16, 4, 4, 16, 16]
+    assert model.task(config.load(CELL, [*mixed, "aggregation.method=flora"]))["rank"] == [16, 4, 4, 16, 16]
+    with pytest.raises(ConfigError, match=r"aggregation.method: fedit needs one rank .*, not 4, 16"):
+        config.load(CELL, mixed)
     with pytest.raises(ConfigError, match=r"network.devices\[\].rank: adapter.kind=full trains the whole"):
         config.load(CELL, [*mixed, "adapter.kind=full"])
 

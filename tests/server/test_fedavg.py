@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from proto.adapter import Vector
 from server.aggregation.fedavg import FRACTION_BITS, LARGEST_VALUE, LARGEST_WEIGHT, FedAvg, OutOfRangeError
+from server.aggregation.optimizer import Plain
 
 LARGEST_FLOAT = float(np.nextafter(np.float32(LARGEST_VALUE), np.float32(0)))  # the largest below 128
 
@@ -45,7 +46,7 @@ def add(updates: FedAvg, update: Vector, examples: int) -> None:
 def stepped(updates: FedAvg, adapter: Vector) -> Vector:
     """The adapter after the round, in memory of its own."""
     after = adapter.copy()
-    updates.step(after)
+    Plain().step(after, updates.means())
     return after
 
 

@@ -13,7 +13,9 @@ from proto import federation_pb2 as pb
 from proto.adapter import AdapterLayout
 from proto.payload import CHUNK_BYTES
 
-BIG = AdapterLayout.of({"a": (16, 2**20)})  # 67 MB in fp32
+MODULES = {f"m{n}.lora_A.weight": (16, 2**13) for n in range(64)}
+MODULES |= {f"m{n}.lora_B.weight": (2**13, 16) for n in range(64)}
+BIG = AdapterLayout.of(MODULES)  # 67 MB in fp32
 NAMES = ("dev0", "dev1", "dev2", "dev3")
 
 

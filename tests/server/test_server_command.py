@@ -66,6 +66,26 @@ def test_an_unknown_selection_is_said_so_before_any_device_joins(start: Callable
     assert_one_line(server, "unknown selection 'slowest'", "round_robin")
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--method", "flora", "--mean", "median"), "mean: median is of one vector, flora has none"),
+        (("--method", "fedex", "--ranks", "4,2"), "method: fedex needs one rank for all devices, not 2, 4"),
+        (
+            ("--method", "flora", "--ranks", "8,2"),
+            "--ranks 8,2: one a device, the largest that of the",
+        ),
+        (("--method", "rolora", "--staleness-exponent", "1"), "rolora cannot take a late update"),
+    ],
+)
+def test_an_aggregation_that_cannot_be_is_said_so_before_any_device_joins(
+    start: Callable[..., Server], options: tuple[str, ...], says: str
+) -> None:
+    server = start("dev0,dev1", *options)
+    assert server.wait() == 2
+    assert_one_line(server, says)
+
+
 def test_a_trace_of_other_devices_is_said_so_before_any_device_joins(
     start: Callable[..., Server], tmp_path: Path
 ) -> None:

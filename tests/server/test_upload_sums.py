@@ -19,6 +19,7 @@ from proto.federation_pb2 import Chunk
 from proto.payload import chunks
 from proto.segments import SEGMENT_VALUES, SegmentDecoder, SegmentEncoder
 from server.aggregation.fedavg import FedAvg, OutOfRangeError
+from server.aggregation.optimizer import Plain
 from server.uploads import Upload
 
 SIZE = 5 * SEGMENT_VALUES + 77
@@ -55,7 +56,7 @@ def moved(sums: FedAvg) -> Vector:
     """What the sum would do to an adapter of zeros if one example counted."""
     sums.weight = sums.weight or 1
     adapter = np.zeros(SIZE, np.float32)
-    sums.step(adapter)
+    Plain().step(adapter, sums.means())
     return adapter
 
 

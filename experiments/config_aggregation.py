@@ -1,0 +1,51 @@
+"""The `aggregation` section: how a round's updates become the next global model."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from experiments.config_section import Section
+from server.aggregation.options import AggregationOptions, OptimizerOptions
+
+
+class Aggregation(Section):
+    method: Literal["fedit", "ffa", "rolora", "flora", "fedex", "flexlora", "hetlora"] = "fedit"
+    mean: str = "weighted"
+    """`weighted` by examples; or robust, with every device alike: `median`, `trimmed(FRACTION)`."""
+    optimizer: Literal["none", "fedavgm", "fedadam"] = "none"
+    learning_rate: float | None = None
+    """The optimizer's; None: 1 for fedavgm, 0.01 for fedadam."""
+    momentum: float = 0.9
+    """Of fedavgm, and the first of fedadam."""
+    second_momentum: float = 0.99
+    adaptivity: float = 1e-3
+    discordance: bool = True
+    """Whether each round says what averaging A and B by themselves loses; with hundreds of devices that takes
+    seconds between rounds."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        given = self.model_fields_set & {"learning_rate", "momentum", "second_momentum", "adaptivity"}
+        unused = {
+            "none": given,
+            "fedavgm": given & {"second_momentum", "adaptivity"},
+            "fedadam": set(),
+        }[self.optimizer]
+        # A configuration that is read back from a manifest names every key.
+        if changed := sorted(key for key in unused if getattr(self, key) != _default(key)):
+            raise ValueError(f"{changed[0]}: optimizer={self.optimizer} has none")
+        self.options()
+        return self
+
+    def options(self) -> AggregationOptions:
+        """What the server is asked for. Raises AggregationError."""
+        optimizer = OptimizerOptions(
+            self.optimizer, self.learning_rate, self.momentum, self.second_momentum, self.adaptivity
+        )
+        return AggregationOptions(self.method, self.mean, optimizer, self.discordance)
+
+
+def _default(key: str) -> object:
+    return Aggregation.model_fields[key].default
