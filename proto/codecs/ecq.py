@@ -49,6 +49,8 @@ _LARGEST_STEP = 1e36
 _SHIFTED_POINTS = 12
 """Magnitudes beyond are shifted as the last of them: they are rare."""
 _SHIFT_UNIT = 64
+_MANY_ROWS = 64
+"""Of more, every other one says well enough how points are to be shifted."""
 _HEADER = struct.Struct("<fIHB")
 _FAR = np.dtype([("place", "<u4"), ("value", "<f4")])
 _CLASS_BITS = 2
@@ -135,7 +137,8 @@ class Ecq:
         if self._phase_bits:
             counts = reader.array(_count_type(size), class_count << self._phase_bits).astype(np.int64)
         else:
-            counts = np.bincount(keys.reshape(-1)[:size], minlength=class_count)
+            counts = np.bincount(classes, minlength=class_count) * shape.lanes
+            counts[classes[-1]] -= shape.steps * shape.lanes - size
         if counts.sum() != size:
             raise CodecError(f"{self.name}: {counts.sum()} values in all groups, not {size}")
         far = reader.array(_FAR, far_count)
@@ -166,7 +169,7 @@ class Ecq:
             table = magnitudes.to_table(counts)
             parts += [bytes([counts.size - 1]), table.tobytes()]
             if self._shifted:
-                parts.append(_shifts(coded, index, counts, vector.size).tobytes())
+                parts.append(_shifts(coded, index, counts.size - 1, vector.size).tobytes())
             lengths += _lengths(table, counts.size - 1, self._phase_bits)
         if self._phase_bits:
             parts.append(np.array([group.size for group in groups], _count_type(vector.size)).tobytes())
@@ -258,16 +261,16 @@ def _take_classes(reader: _Reader, class_count: int, steps: int) -> Bits:
     return classes
 
 
-def _shifts(coded: Quantised, index: int, counts: NDArray[np.intp], size: int) -> NDArray[np.int8]:
+def _shifts(coded: Quantised, index: int, largest: int, size: int) -> NDArray[np.int8]:
     """Where between two points the values of class `index` lie on average, for its first magnitudes."""
     rows = np.flatnonzero(coded.classes == index)
-    unfilled = coded.magnitudes.size - size if rows[-1] == coded.classes.size - 1 else 0
-    filled = rows.size * coded.magnitudes.shape[1] - unfilled
-    whole = rows.size == coded.classes.size
-    found = (coded.magnitudes if whole else coded.magnitudes[rows]).reshape(-1)[:filled]
-    errors = (coded.errors if whole else coded.errors[rows]).reshape(-1)[:filled]
-    sums = np.bincount(found, errors, counts.size)[:_SHIFTED_POINTS]
-    means = sums / np.maximum(counts[:_SHIFTED_POINTS], 1) / FIXED_ONE
+    if rows[-1] == coded.classes.size - 1 and coded.magnitudes.size > size:
+        rows = rows[:-1]  # It has places that no value fills.
+    rows = rows[:: 2 if rows.size > _MANY_ROWS else 1]
+    found, errors = coded.magnitudes[rows].reshape(-1), coded.errors[rows].reshape(-1)
+    sums = np.bincount(found, errors, largest + 1)[:_SHIFTED_POINTS]
+    counts = np.bincount(found, minlength=largest + 1)[:_SHIFTED_POINTS]
+    means = sums / np.maximum(counts, 1) / FIXED_ONE
     return np.clip(np.rint(_SHIFT_UNIT * means), -128, 127).astype(np.int8)
 
 

@@ -19,8 +19,10 @@ state 0, which costs about a bit a lane; numpy does a row's lanes at a time. All
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +113,7 @@ def _distances(values: Fixed) -> NDArray[np.uint16]:
     """Squared distance to the nearest point of each residue of m, (steps, 4, lanes); 2^10 is (2 steps)^2."""
     shift = FIXED_BITS - _METRIC_BITS
     phases = ((values + (1 << (shift - 1))) >> shift).astype(np.uint8)
-    distances = np.empty((values.shape[0], PERIOD, values.shape[1]), np.uint16)
+    distances = _scratch("distances", (values.shape[0], PERIOD, values.shape[1]), np.uint16)
     for residue in range(PERIOD):
         # Eight bits are one period, so that overflow finds the nearest point.
         apart = (phases - np.uint8((residue << _METRIC_BITS) + (1 << (_METRIC_BITS - 1)))).view(np.int8)
@@ -132,7 +134,7 @@ def _search(distances: NDArray[np.uint16], code: Code) -> NDArray[np.uint16]:
     costs[0] = 0
     ways = np.empty((2 * code.states, lanes), np.uint16)
     first, second = ways[: code.states], ways[code.states :]
-    second_is_less = np.empty((steps, code.states, lanes), bool)
+    second_is_less = _scratch("second_is_less", (steps, code.states, lanes), np.bool_)
     all_before, all_residues = before.reshape(-1), residues.reshape(-1)
     spread, add, less, minimum = costs.take, np.add, np.less, np.minimum
     for start in range(0, steps, _TOGETHER):
@@ -147,7 +149,8 @@ def _search(distances: NDArray[np.uint16], code: Code) -> NDArray[np.uint16]:
             costs -= costs.min(axis=0)
     lane = np.arange(lanes, dtype=np.uint16)
     apart = int(before[1, 0] - before[0, 0])  # As far as any state's two predecessors.
-    back = second_is_less * np.uint16(apart * lanes)
+    back = _scratch("back", second_is_less.shape, np.uint16)
+    np.multiply(second_is_less, np.uint16(apart * lanes), out=back)
     back += before[0].astype(np.uint16)[:, None] * np.uint16(lanes) + lane
     path = np.empty((steps + 1, lanes), np.uint16)
     path[steps] = costs.argmin(axis=0).astype(np.uint16) * np.uint16(lanes) + lane
@@ -156,6 +159,21 @@ def _search(distances: NDArray[np.uint16], code: Code) -> NDArray[np.uint16]:
     ):
         came_from.take(here, None, earlier, "clip")
     return path
+
+
+_kept = threading.local()
+_KEPT_VALUES = 1 << 15
+
+
+def _scratch(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    """Memory that a thread keeps from search to search, for a segment at most: new pages take their time."""
+    if shape[0] * shape[-1] > _KEPT_VALUES:
+        return np.empty(shape, dtype)
+    array = getattr(_kept, name, None)
+    if array is None or array.shape != shape:
+        array = np.empty(shape, dtype)
+        setattr(_kept, name, array)
+    return array
 
 
 class Automaton:
@@ -167,12 +185,13 @@ class Automaton:
 
     def __init__(self, code: Code) -> None:
         self._taps = code.q_taps
-        self._q = [0] * max(self._taps)
+        self._oldest = max(self._taps)
+        self._q = [0] * self._oldest
         self._b = [0] * _B_TAP
 
     def ask(self) -> int:
         """The next row's q. All rows' b but the last AHEAD must have been told."""
-        q = self._b[len(self._q) - max(self._taps)]
+        q = self._b[len(self._q) - self._oldest]
         for tap in self._taps:
             q ^= self._q[-tap]
         self._q.append(q)
@@ -185,7 +204,7 @@ class Automaton:
     @property
     def asked(self) -> list[int]:
         """The q of all rows so far."""
-        return self._q[max(self._taps) :]
+        return self._q[self._oldest :]
 
 
 def to_numbers(bits: Bits) -> list[int]:
