@@ -25,6 +25,9 @@ class Aggregation(Section):
     """Whether each round says what averaging A and B by themselves loses; with hundreds of devices that takes
     seconds between rounds."""
 
+    merge_rank: int | None = None
+    """What flora and fedex merge is cut down to the nearest product of this rank; None: it is not."""
+
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         given = self.model_fields_set & {"learning_rate", "momentum", "second_momentum", "adaptivity"}
@@ -44,7 +47,7 @@ class Aggregation(Section):
         optimizer = OptimizerOptions(
             self.optimizer, self.learning_rate, self.momentum, self.second_momentum, self.adaptivity
         )
-        return AggregationOptions(self.method, self.mean, optimizer, self.discordance)
+        return AggregationOptions(self.method, self.mean, optimizer, self.discordance, self.merge_rank)
 
 
 def _default(key: str) -> object:

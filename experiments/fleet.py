@@ -164,6 +164,8 @@ class Fleet:
                 options["availability-period"] = federation.availability_period
         if experiment.aggregation.learning_rate is not None:
             options["learning-rate"] = experiment.aggregation.learning_rate
+        if experiment.aggregation.merge_rank is not None:
+            options["merge-rank"] = experiment.aggregation.merge_rank
         if experiment.adapter.kind == "lora":
             options["ranks"] = ",".join(map(str, experiment.ranks()))
         if experiment.downlink.delta:

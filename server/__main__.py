@@ -72,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--momentum", type=float, default=0.9, help="fedavgm's, and fedadam's first")
     cli.add_argument("--second-momentum", type=float, default=0.99, help="fedadam's")
     cli.add_argument("--adaptivity", type=float, default=1e-3, help="fedadam's tau")
+    cli.add_argument("--merge-rank", type=int, metavar="R", help="of what flora and fedex merge")
     cli.add_argument("--no-discordance", action="store_true", help="do not work it out in each round")
     cli.add_argument("--ranks", help="each device's LoRA rank, comma-separated; else the initial adapter's")
     cli.add_argument("--seed", type=int, default=0)
@@ -163,7 +164,11 @@ def _aggregation(arguments: argparse.Namespace) -> AggregationOptions:
         arguments.adaptivity,
     )
     options = AggregationOptions(
-        arguments.method, arguments.mean, optimizer, discordance=not arguments.no_discordance
+        arguments.method,
+        arguments.mean,
+        optimizer,
+        discordance=not arguments.no_discordance,
+        merge_rank=arguments.merge_rank,
     )
     options.check_rounds(
         late=arguments.staleness_exponent is not None,

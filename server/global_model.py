@@ -14,7 +14,7 @@ import numpy as np
 
 from proto.adapter import AdapterLayout, Vector
 from proto.lora import LoraLayout
-from server.aggregation.factors import Matrix, compressed
+from server.aggregation.factors import Matrix, nearest
 from server.float_file import FloatFile
 
 
@@ -115,7 +115,6 @@ class GlobalModel:
                 factors.insert(0, self.lora.factors(self.adapter, module))
             a = np.concatenate([a for a, _ in factors]).astype(np.float64)
             b = np.concatenate([b for _, b in factors], axis=1).astype(np.float64)
-            if a.shape[0] > whole.rank:
-                a, b = compressed(a, b)
+            a, b, _ = nearest(a, b, whole.rank)
             whole.write(index, a, b)
         return whole

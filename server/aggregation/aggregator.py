@@ -14,13 +14,13 @@ from proto.events import EventLog
 from proto.lora import Factors, LoraLayout, fresh_factor
 from server.aggregation import fedex, flexlora, flora, hetlora
 from server.aggregation.discordance import discordance
-from server.aggregation.factors import compressed
+from server.aggregation.factors import Matrix, nearest, square_norm
 from server.aggregation.fedavg import FedAvg, Tally
 from server.aggregation.local import LocalModel
 from server.aggregation.optimizer import Means, Optimizer
 from server.aggregation.options import AggregationOptions, RobustMean
 from server.float_file import FloatFile
-from server.global_model import GlobalModel
+from server.global_model import GlobalModel, Merge
 
 _PIECE_VALUES = 2**15
 """Of each device's update, at a time."""
@@ -36,6 +36,24 @@ class Kept:
     lora: LoraLayout
     """At the device's own rank."""
     values: Callable[[], FloatFile]
+
+
+class Merging:
+    """A merge while it is made, and what of it its rank has no room for."""
+
+    def __init__(self, merge: Merge) -> None:
+        self.merge = merge
+        self._missed = self._whole = 0.0
+
+    def take(self, index: int, a: Matrix, b: Matrix) -> None:
+        """Factors of module `index`, of any rank."""
+        near_a, near_b, missed = nearest(a, b, self.merge.rank)
+        self.merge.write(index, near_a, near_b)
+        self._missed, self._whole = self._missed + missed, self._whole + square_norm(a, b)
+
+    def report(self) -> dict[str, float]:
+        """For the record: the rank, and what was cut off as a share of the whole's Frobenius norm."""
+        return {"merge_rank": self.merge.rank, "truncated": _share(self._missed, self._whole)}
 
 
 class Aggregator:
@@ -153,25 +171,29 @@ class Aggregator:
             model.lora.put(model.adapter, trained, part)
 
     def _flora(self, number: int, models: Sequence[LocalModel]) -> dict[str, float]:
-        merge = self._model.new_merge(flora.stacked_rank(models))
+        merging = self._merging(flora.stacked_rank(models))
         for index in range(len(self._model.lora.modules)):
-            a, b = flora.stack(models, index)
-            merge.write(index, *(compressed(a, b) if a.shape[0] > merge.rank else (a, b)))
-        self._model.merges[number] = merge
-        return {"merge_rank": merge.rank}
+            merging.take(index, *flora.stack(models, index))
+        self._model.merges[number] = merging.merge
+        return merging.report()
 
     def _fedex(self, number: int, models: Sequence[LocalModel]) -> dict[str, float]:
         model, rank = self._model, fedex.residual_rank(models)
-        merge = model.new_merge(rank) if rank else None
+        merging = self._merging(rank) if rank else None
         for index, module in enumerate(model.lora.modules):
             (mean_a, mean_b), (a, b) = fedex.mean_and_residual(models, index)
             global_a, global_b = model.lora.factors(model.adapter, module)
             global_a[:], global_b[:] = global_a + mean_a, global_b + mean_b
-            if merge is not None:
-                merge.write(index, *(compressed(a, b) if a.shape[0] > merge.rank else (a, b)))
-        if merge is not None:
-            model.merges[number] = merge
-        return {"merge_rank": merge.rank if merge else 0}
+            if merging is not None:
+                merging.take(index, a, b)
+        if merging is None:
+            return {"merge_rank": 0}
+        model.merges[number] = merging.merge
+        return merging.report()
+
+    def _merging(self, rank: int) -> Merging:
+        """A merge of rank `rank`, or what may be sent of it."""
+        return Merging(self._model.new_merge(min(rank, self.options.merge_rank or rank)))
 
     def _flexlora(self, models: Sequence[LocalModel]) -> dict[str, float]:
         lora, lost, whole = self._model.lora, 0.0, 0.0
@@ -180,7 +202,7 @@ class Aggregator:
             global_a, global_b = lora.factors(self._model.adapter, module)
             global_a[:], global_b[:] = a, b
             lost, whole = lost + cut, whole + all_of_it
-        return {"truncated": (lost / whole) ** 0.5 if whole > 0 else 0.0}
+        return {"truncated": _share(lost, whole)}
 
     def _hetlora(self, models: Sequence[LocalModel]) -> dict[str, float]:
         lora, weights = self._model.lora, hetlora.norm_shares(models)
@@ -188,6 +210,11 @@ class Aggregator:
             global_a, global_b = lora.factors(self._model.adapter, module)
             global_a[:], global_b[:] = hetlora.pad_and_weigh(models, weights, index, module.rank)
         return {f"weight_{model.name}": weight for model, weight in zip(models, weights, strict=True)}
+
+
+def _share(part: float, whole: float) -> float:
+    """Of norms, from their squares."""
+    return math.sqrt(part / whole) if whole > 0 else 0.0
 
 
 def _robust_means(mean: RobustMean, models: Sequence[LocalModel]) -> Means:

@@ -24,12 +24,16 @@ def svd(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix, Matrix]:
     return q_b @ left, values, right @ q_a.T
 
 
-def compressed(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix]:
-    """The same product with factors of rank min(R, in, out): A = Vt, B = U s."""
-    if a.shape[0] <= min(a.shape[1], b.shape[0]):
-        return a, b
+def nearest(a: Matrix, b: Matrix, rank: int) -> tuple[Matrix, Matrix, float]:
+    """Factors A' [rank, in] and B' [out, rank], or of less rank, and the square of what they miss.
+
+    No product of that rank is nearer to B @ A in the Frobenius norm (Eckart and Young, 1936).
+    Nothing is missed where rank >= min(R, in, out).
+    """
+    if a.shape[0] <= rank:
+        return a, b, 0.0
     left, values, right = svd(a, b)
-    return right, left * values
+    return right[:rank], left[:, :rank] * values[:rank], float((values[rank:] ** 2).sum())
 
 
 def square_norm(a: Matrix, b: Matrix) -> float:

@@ -71,10 +71,16 @@ class AggregationOptions:
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     discordance: bool = True
     """Whether every round's is worked out. With hundreds of devices that takes seconds between rounds."""
+    merge_rank: int | None = None
+    """What flora and fedex merge is cut down to the nearest product of this rank; None: it is not."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise AggregationError(f"method: unknown '{self.method}': one of {', '.join(METHODS)}")
+        if self.merge_rank is not None and (self.merge_rank < 1 or not self.wire.merges):
+            raise AggregationError(
+                f"merge_rank: {self.merge_rank} with {self.method}: 1 or more, with flora or fedex"
+            )
         robust, one_vector = self.robust_mean() is not None, self.takes_one_mean
         if robust and not one_vector:
             raise AggregationError(

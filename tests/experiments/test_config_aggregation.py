@@ -14,6 +14,7 @@ CELL = CONFIGS / "cell.yaml"
 @pytest.mark.parametrize(
     "overrides",
     [
+        ["aggregation.method=flora", "aggregation.merge_rank=8"],
         ["aggregation.method=hetlora", "network.devices.0.rank=2"],
         ["aggregation.method=rolora", "aggregation.optimizer=fedadam", "aggregation.adaptivity=0.01"],
         ["aggregation.method=ffa", "aggregation.mean=trimmed(0.2)", "federation.late=refuse"],
@@ -42,6 +43,8 @@ def test_what_goes_together_does_and_is_the_same_when_read_from_a_manifest(overr
         (["optimizer=fedavgm", "adaptivity=0.1"], "adaptivity: optimizer=fedavgm has none"),
         (["learning_rate=0.1"], "learning_rate: optimizer=none has none"),
         (["optimizer=fedadam", "learning_rate=0"], "learning_rate: 0 is not above 0"),
+        (["merge_rank=4"], "merge_rank: 4 with fedit: 1 or more, with flora or fedex"),
+        (["method=flora", "merge_rank=0"], "merge_rank: 0 with flora"),
     ],
 )
 def test_nonsense_is_one_line_that_names_the_key(overrides: list[str], says: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.aggregation.discordance import discordance
-from server.aggregation.factors import compressed, norm, svd
+from server.aggregation.factors import nearest, norm, svd
 from server.aggregation.fedex import mean_and_residual, residual_rank
 from server.aggregation.flexlora import redistribute
 from server.aggregation.flora import stack, stacked_rank
@@ -26,14 +26,18 @@ frugal = settings(max_examples=25, deadline=None)
 
 @frugal
 @given(seeds, st.integers(1, 12), st.integers(1, 9), st.integers(1, 9))
-def test_factors_are_taken_apart_and_compressed_without_loss(seed: int, rank: int, n: int, m: int) -> None:
+def test_factors_are_taken_apart_and_cut_down_to_the_nearest(seed: int, rank: int, n: int, m: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = rng.standard_normal((rank, n)), rng.standard_normal((m, rank))
     left, values, right = svd(a, b)
     np.testing.assert_allclose(left * values @ right, b @ a, atol=1e-12 * rank)
-    small_a, small_b = compressed(a, b)
-    assert small_a.shape[0] == min(rank, n, m)
-    np.testing.assert_allclose(small_b @ small_a, b @ a, atol=1e-12 * rank)
+    for kept in range(1, rank + 1):
+        small_a, small_b, missed = nearest(a, b, kept)
+        assert small_a.shape[0] == small_b.shape[1] <= kept
+        off = float(np.linalg.norm(b @ a - small_b @ small_a) ** 2)
+        beyond = np.linalg.svd(b @ a, compute_uv=False)[kept:]  # Eckart and Young
+        assert math.isclose(off, float((beyond**2).sum()), rel_tol=1e-6, abs_tol=1e-12 * rank)
+        assert math.isclose(missed, off, rel_tol=1e-6, abs_tol=1e-12 * rank)
     assert math.isclose(norm(a, b), float(np.linalg.norm(b @ a)), rel_tol=1e-9)
 
 

@@ -211,6 +211,23 @@ def test_flora_devices_of_different_ranks(tmp_path: Path, monkeypatch: pytest.Mo
     assert downs[2, "dev0"] == 4 * lora_of(1 + 3).layout.size
 
 
+def test_a_merge_of_less_rank_is_the_nearest_to_the_mean_and_everyone_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--method", "flora", "--merge-rank", "2", "--rounds", "2")
+    outcome = federate(tmp_path, monkeypatch, (1, 3, 2), *options)
+    assert_everyone_starts_from_the_checkpoint_before(outcome)
+    layout, vector = outcome.checkpoint(1)
+    assert LoraLayout(layout).rank == 2
+    missed = whole = 0.0
+    for product, mean in zip(dense_of(layout, vector), outcome.mean_of_local_models(1), strict=True):
+        left, values, right = np.linalg.svd(mean, full_matrices=False)
+        np.testing.assert_allclose(product, (left[:, :2] * values[:2]) @ right[:2], atol=1e-5)
+        missed, whole = missed + (values[2:] ** 2).sum(), whole + (values**2).sum()
+    truncated = outcome.events("round_end")[0]["truncated"]
+    assert truncated == pytest.approx(np.sqrt(missed / whole), rel=1e-3) and truncated > 0.01
+
+
 @pytest.mark.parametrize(("method", "codec"), [("flora", "qsgd(4)|zstd"), ("fedex", "int8")])
 def test_a_codec_that_loses_something_leaves_server_and_devices_with_one_model(
     method: str, codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
