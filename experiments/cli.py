@@ -275,9 +275,7 @@ def bench_transport(
 
 @bench.command("codecs")
 def bench_codecs(
-    codec: Annotated[
-        list[str] | None, typer.Option(metavar="CODEC", help="A codec instead of the usual ones.")
-    ] = None,
+    codec: Annotated[list[str] | None, typer.Option(metavar="CODEC", help="Instead of the usual.")] = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where tables and figure go.")] = Path(
         "runs/bench-codecs"
     ),
@@ -302,25 +300,16 @@ def bench_scale(
     as_json: AsJson = False,
 ) -> None:
     """Start time, memory, wall time and latency with ever more devices. Exit 1 if a target is missed."""
-    sizes = _sizes(devices)
-    _enter_sandbox()
     from experiments.bench import scale, scale_tables
+
+    sizes = scale.sizes(devices)
+    _enter_sandbox()
 
     rows = []
     for row in scale.run(output, sizes):
         rows.append(row)
         scale_tables.write(rows, output)
     end_bench(scale_tables.to_json(rows), scale_tables.markdown(rows), scale.holds(rows), as_json)
-
-
-def _sizes(text: str) -> list[int]:
-    try:
-        sizes = [int(word) for word in text.split(",")]
-    except ValueError:
-        sizes = []
-    if not sizes or not all(1 <= size <= 1000 for size in sizes):
-        raise config.ConfigError(f"--devices: {text!r} is no list of numbers from 1 to 1000, such as 4,16")
-    return sizes
 
 
 def _experiment(file: Path, overrides: list[str] | None) -> Experiment:

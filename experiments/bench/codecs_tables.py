@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 _EXPLANATION = """\
 Bits a parameter of the bytes made, side information included, and the error's power as a share of the
 values' (NMSE): of 797,184 values of N(0, 1), and of the first updates of three devices (LoRA of rank 4 on the
-bundled base, 20 steps). *Gap*: bits beyond Shannon's bound for Gaussian values, NMSE = 2^(-2R); updates may
+bundled base, 20 steps; recorded as float16, so that `fp16` carries them exactly).
+*Gap*: bits beyond Shannon's bound for Gaussian values, NMSE = 2^(-2R); updates may
 cost less, for their tensors differ in size. *Own gap*: bits beyond the bound of an error that does not depend
 on the values, NMSE = 1 / (2^(2R) - 1), for codecs that promise to be unbiased. *Gain*: slope of decoded on
 original updates, over 16 encodings; z: how many standard errors it is from 1. Times: processor time of one

@@ -197,3 +197,14 @@ def holds(rows: Sequence[Row]) -> bool:
 
 def _say(text: str) -> None:
     print(f"bench scale: {text}", file=sys.stderr, flush=True)
+
+
+def sizes(text: str) -> list[int]:
+    """`4,16` -> numbers of devices. Raises ConfigError."""
+    try:
+        found = [int(word) for word in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(1 <= size <= 1000 for size in found):
+        raise ConfigError(f"--devices: {text!r} is no list of numbers from 1 to 1000, such as 4,16")
+    return found

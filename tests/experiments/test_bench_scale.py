@@ -196,4 +196,4 @@ def test_the_command_prints_its_document_and_exits_1_on_a_miss(
 @pytest.mark.parametrize("devices", ["", "4,x", "0", "1001"])
 def test_sizes_that_are_none_are_refused(devices: str) -> None:
     with pytest.raises(ConfigError, match="--devices"):
-        cli._sizes(devices)
+        scale.sizes(devices)
