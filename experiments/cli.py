@@ -135,12 +135,21 @@ def shell(
 
 
 @app.command()
-def evaluate(run_dir: RunDir, as_json: AsJson = False) -> None:
+def evaluate(
+    run_dir: RunDir,
+    retrieval: Annotated[
+        bool, typer.Option("--retrieval", help="Also draw emoji and look for them among real ones.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Held-out loss of every round's adapter, and samples before, after the first and last round."""
     read_trained_manifest(run_dir)  # before torch is imported for nothing
     from experiments.evaluate import evaluate_run
 
-    evaluation = evaluate_run(run_dir, progress=lambda text: print(text, file=sys.stderr, flush=True))
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    evaluation = evaluate_run(run_dir, progress=say, with_retrieval=retrieval)
     if as_json:
         print_json(evaluation.to_json())
     else:
