@@ -20,6 +20,7 @@ from rich.table import Table
 from emulation import sandbox
 from experiments import cli_sweep, config, remote
 from experiments.cli_common import AsJson, Config, Overrides, RunDir, end_bench, print_json
+from experiments.cli_compression import bench_compression
 from experiments.config import Experiment
 from experiments.preflight import check_inputs, read_trained_manifest
 
@@ -320,6 +321,9 @@ def bench_scale(
         rows.append(row)
         scale_tables.write(rows, output)
     end_bench(scale_tables.to_json(rows), scale_tables.markdown(rows), scale.holds(rows), as_json)
+
+
+bench.command("compression")(bench_compression)
 
 
 def _sizes(text: str) -> list[int]:
