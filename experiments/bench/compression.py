@@ -88,7 +88,13 @@ def run(
     """
     begin, wanted = time.monotonic(), trials_of(preset, overrides)
     sweep = run_trials(
-        wanted, output, resume=resume, repeats=_REPEATS, about={"bench": preset.name}, say=_say
+        wanted,
+        output,
+        resume=resume,
+        retry_invalid=resume,
+        repeats=_REPEATS,
+        about={"bench": preset.name},
+        say=_say,
     )
     results = sweep.results.to_dict("records")
     run_dirs = {_key(row): output / row["run_dir"] for row in results if row["valid"]}
