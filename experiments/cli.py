@@ -20,6 +20,7 @@ from rich.table import Table
 from emulation import sandbox
 from experiments import cli_sweep, config, remote
 from experiments.cli_common import AsJson, Config, Overrides, RunDir, end_bench, print_json
+from experiments.cli_compression import bench_compression
 from experiments.config import Experiment
 from experiments.preflight import check_inputs, read_trained_manifest
 
@@ -135,12 +136,21 @@ def shell(
 
 
 @app.command()
-def evaluate(run_dir: RunDir, as_json: AsJson = False) -> None:
+def evaluate(
+    run_dir: RunDir,
+    retrieval: Annotated[
+        bool, typer.Option("--retrieval", help="Also draw emoji and look for them among real ones.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Held-out loss of every round's adapter, and samples before, after the first and last round."""
     read_trained_manifest(run_dir)  # before torch is imported for nothing
     from experiments.evaluate import evaluate_run
 
-    evaluation = evaluate_run(run_dir, progress=lambda text: print(text, file=sys.stderr, flush=True))
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    evaluation = evaluate_run(run_dir, progress=say, with_retrieval=retrieval)
     if as_json:
         print_json(evaluation.to_json())
     else:
@@ -310,6 +320,9 @@ def bench_scale(
         rows.append(row)
         scale_tables.write(rows, output)
     end_bench(scale_tables.to_json(rows), scale_tables.markdown(rows), scale.holds(rows), as_json)
+
+
+bench.command("compression")(bench_compression)
 
 
 def _experiment(file: Path, overrides: list[str] | None) -> Experiment:

@@ -2,13 +2,12 @@
 
 The loss is the denoising error on drawings that nobody trained on, at fixed noise and timesteps spread
 evenly over the schedule: every round is asked exactly the same questions, so that differences of a
-tenth of a percent are real. It is no image quality: for that there is the picture.
+tenth of a percent are real. It is no image quality: for that there is the picture, and style retrieval.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import DPMSolverMultistepScheduler
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -28,10 +26,22 @@ from client.diffusion.emoji import caption
 from client.diffusion.full import FullUNet
 from client.diffusion.lora import AdaptedUNet
 from client.diffusion.loss import Batch, denoising_loss
+from client.diffusion.retrieval import (
+    SPLITS,
+    Answers,
+    Gallery,
+    Split,
+    load_gallery,
+    redraw,
+    spread,
+    to_pixels,
+)
+from client.diffusion.sampling import draw
 from client.diffusion.vector_unet import VectorUNet
+from experiments import retrieval
 from experiments.figures import style as look
 from experiments.preflight import EvaluationError, read_trained_manifest
-from experiments.record import write_table
+from experiments.record import json_rows, write_table
 from proto.adapter import AdapterLayout, LayoutError, Vector, load_adapter
 
 ALL = "all"
@@ -45,10 +55,13 @@ _PER_STYLE = 96
 
 _BATCH = 32
 _SAMPLING_STEPS = 20
-_GUIDANCE = 3.0
 _ROWS = 5
 _SUBJECTS = ("grinning-face", "red-heart", "cat-face", "red-apple", "crescent-moon")
 """What is drawn in every style: things the base knows how to draw."""
+
+_QUERIES = 48
+"""Names drawn in each style for retrieval; the rest of the gallery is there to be mistaken for them."""
+_QUERY_STEPS, _QUERY_BATCH = 10, 24
 
 _COLOURS = dict(
     zip((BASE_STYLE, *DEVICE_STYLES), (look.GREY, look.BLUE, look.ORANGE, look.GREEN), strict=True)
@@ -57,20 +70,26 @@ _COLOURS = dict(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of `evaluate_run`: `losses` has one row a round and style (round, style, loss, examples)."""
+    """Result of `evaluate_run`: `losses` has one row a round and style (round, style, loss, examples);
+    `retrieval`, where it was asked for, one a source, split of names and style."""
 
     run_dir: Path
     losses: pd.DataFrame
     figures: list[Path]
+    retrieval: pd.DataFrame | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The `evaluate` document of the command line."""
-        return {
+        document = {
             "run_dir": str(self.run_dir),
             "losses": self.losses.to_dict("records"),
             "evaluation_csv": str(self.run_dir / "evaluation.csv"),
             "figures": [str(path) for path in self.figures],
         }
+        if self.retrieval is not None:
+            document["retrieval"] = json_rows(self.retrieval)
+            document["retrieval_csv"] = str(self.run_dir / "retrieval.csv")
+        return document
 
     def summary(self) -> str:
         """A few lines for people."""
@@ -80,26 +99,34 @@ class Evaluation:
         for name in table.index:
             before, after = table.loc[name, first], table.loc[name, last]
             lines.append(f"  {name:<10} {before:.4f} -> {after:.4f}  ({after / before - 1:+.1%})")
+        if self.retrieval is not None:
+            lines += ["drawings of every style, found among real ones (95 % intervals):"]
+            lines += retrieval.describe(self.retrieval)
         return "\n".join([*lines, *(str(path) for path in self.figures)])
 
 
-def evaluate_run(run_dir: Path, *, progress: Callable[[str], None]) -> Evaluation:
-    """Evaluate every adapter in `run_dir`; writes evaluation.csv, figures/loss.* and figures/samples.*.
+def evaluate_run(
+    run_dir: Path, *, progress: Callable[[str], None], with_retrieval: bool = False
+) -> Evaluation:
+    """Evaluate every adapter in `run_dir`; writes evaluation.csv, figures/loss.* and figures/samples.*, and
+    if asked for retrieval.csv.
 
-    Raises EvaluationError when `run_dir` is no run, or of a trainer that trains nothing; BaseError and
-    DataError when its base model or its data set is gone.
+    Raises EvaluationError when `run_dir` is no run, of a trainer that trains nothing, or of data that has no
+    retrieval; BaseError and DataError when its base model or its data set is gone.
     """
     manifest = read_trained_manifest(run_dir)
     config = manifest["config"]
+    if with_retrieval and config["training"]["data"] != "emoji":
+        raise EvaluationError(f"{run_dir} was trained on its own images: retrieval is of training.data=emoji")
     adapters = _read_adapters(run_dir)
     # Not torch's own threads: where anything else runs, they wait for each other at every operation.
     limit_threads()
     base = load_base(config["base"])
     models = {number: _unet(base, config["adapter"], number, *adapters[number]) for number in adapters}
     held_out = load_held_out(config["training"]["data"], base.image_size)
-    questions = _Questions(base, held_out)
+    questions = Questions(base, held_out)
     rows = []
-    for number, answers in zip(models, _in_parallel(questions.ask, models.values()), strict=True):
+    for number, answers in zip(models, in_parallel(questions.ask, models.values()), strict=True):
         rows += [{"round": number, **row} for row in answers]
         progress(f"round {number}: held-out loss {rows[-1]['loss']:.4f}")
     losses = pd.DataFrame(rows)
@@ -108,7 +135,7 @@ def evaluate_run(run_dir: Path, *, progress: Callable[[str], None]) -> Evaluatio
     first, last = min(set(models) - {0}), max(models)
     stages = {0: "before", first: f"round {first}", last: f"round {last}"}
     prompts = _prompts(config["training"]["data"], held_out)
-    drawn = _in_parallel(
+    drawn = in_parallel(
         lambda number: _draw_samples(base, models[number], prompts, config["seed"]), stages.keys()
     )
     samples = dict(zip(stages.values(), drawn, strict=True))
@@ -116,7 +143,49 @@ def evaluate_run(run_dir: Path, *, progress: Callable[[str], None]) -> Evaluatio
     valid = bool(manifest.get("valid"))
     figures = look.save(_loss_figure(losses), run_dir / "figures" / "loss", valid=valid)
     figures += look.save(_sample_figure(prompts, samples), run_dir / "figures" / "samples", valid=valid)
-    return Evaluation(run_dir, losses, figures)
+    found = None
+    if with_retrieval:
+        progress("drawing for retrieval")
+        found = style_retrieval(base, {f"round {number}": models[number] for number in (0, last)})
+        write_table(found, run_dir / "retrieval.csv")
+    return Evaluation(run_dir, losses, figures, found)
+
+
+class Scorer:
+    """Asks adapters of many runs the same questions, with one base in memory; `per_style` examples of each.
+
+    Raises BaseError, and DataError where the emoji are not set up.
+    """
+
+    def __init__(self, base: str, per_style: int) -> None:
+        limit_threads()
+        self._base = load_base(base)
+        self._questions = Questions(self._base, load_held_out("emoji", self._base.image_size), per_style)
+
+    def losses(self, run_dir: Path, first: int = 0) -> dict[int, float]:
+        """Round, from `first` on -> held-out loss over every style. Raises EvaluationError."""
+        models = self._models(run_dir, first)
+        answers = in_parallel(self._questions.ask, models.values())
+        return {number: rows[-1]["loss"] for number, rows in zip(models, answers, strict=True)}
+
+    def retrieval(self, run_dir: Path, split: Split, count: int, part: int, parts: int) -> Answers:
+        """Of the last round's adapter, by `count` names: the `part`-th of `parts` disjoint sets of them."""
+        gallery = load_gallery(split)
+        names = spread(gallery.names, count * parts)[part::parts].tolist()
+        model = list(self._models(run_dir, -1).values())[-1]
+        return ask_gallery(self._base, model, gallery, names)
+
+    def ceiling(self, split: Split, count: int) -> Answers:
+        """Of the drawings that so many names' queries are to find, by themselves."""
+        gallery = load_gallery(split)
+        return _ceiling(self._base, gallery, spread(gallery.names, count).tolist())
+
+    def _models(self, run_dir: Path, first: int) -> dict[int, VectorUNet]:
+        """By round, from `first` on; -1: the last alone."""
+        config = read_trained_manifest(run_dir)["config"]
+        adapters = _read_adapters(run_dir)
+        wanted = [max(adapters)] if first < 0 else [number for number in adapters if number >= first]
+        return {n: _unet(self._base, config["adapter"], n, *adapters[n]) for n in wanted}
 
 
 def _read_adapters(run_dir: Path) -> dict[int, tuple[AdapterLayout, Vector]]:
@@ -131,7 +200,7 @@ def _read_adapters(run_dir: Path) -> dict[int, tuple[AdapterLayout, Vector]]:
     return adapters
 
 
-def _in_parallel(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+def in_parallel(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
     """work(item) for each, in order, a core each."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), initializer=limit_threads) as pool:
         yield from pool.map(work, items)
@@ -156,18 +225,17 @@ def _unet(
     return model
 
 
-class _Questions:
-    """Fixed noise and timesteps for fixed held-out examples, by style."""
+class Questions:
+    """Fixed noise and timesteps for fixed held-out examples, by style: `per_style` of each at most."""
 
-    def __init__(self, base: Base, held_out: Examples) -> None:
+    def __init__(self, base: Base, held_out: Examples, per_style: int | None = None) -> None:
         self._base = base
+        most = per_style or _PER_STYLE
         self._batches: dict[str, Batch] = {}
         for index, name in enumerate(dict.fromkeys(held_out.styles.tolist())):
             mine = np.flatnonzero(held_out.styles == name)
             # Evenly spread over the (sorted) names, so that no group is left out.
-            examples = held_out.select(
-                mine[np.linspace(0, len(mine) - 1, min(len(mine), _PER_STYLE)).astype(int)]
-            )
+            examples = held_out.select(mine[np.linspace(0, len(mine) - 1, min(len(mine), most)).astype(int)])
             self._batches[name] = self._prepare(examples, index)
 
     def _prepare(self, examples: Examples, seed: int) -> Batch:
@@ -227,21 +295,43 @@ def _prompts(data: str, held_out: Examples) -> list[_Prompt]:
 
 def _draw_samples(base: Base, model: VectorUNet, prompts: list[_Prompt], seed: int) -> NDArray[np.float32]:
     """One image a prompt, [N, height, width, 3] in 0..1; a row has the same noise everywhere."""
-    pipeline = base.pipeline(model.unet)
-    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(base.scheduler.config)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        drawn = pipeline(
-            [prompt.text for prompt in prompts],
-            height=base.image_size,
-            width=base.image_size,
-            num_inference_steps=_SAMPLING_STEPS,
-            guidance_scale=_GUIDANCE,
-            generator=[torch.Generator().manual_seed(seed * 1000 + prompt.row) for prompt in prompts],
-            output_type="np",
-        )
-    images: NDArray[np.float32] = drawn.images
-    return images
+    seeds = [seed * 1000 + prompt.row for prompt in prompts]
+    return draw(base, model.unet, [prompt.text for prompt in prompts], seeds, _SAMPLING_STEPS)
+
+
+def style_retrieval(base: Base, models: dict[str, VectorUNet]) -> pd.DataFrame:
+    """A row for each of `models`, the ceiling and chance, each split of names and each style, and for all."""
+    rows = []
+    for split in SPLITS:
+        gallery = load_gallery(split)
+        asked = spread(gallery.names, _QUERIES).tolist()
+        for source, model in models.items():
+            answers = ask_gallery(base, model, gallery, asked)
+            rows += retrieval.rows(source, split, answers, gallery)
+        rows += retrieval.rows("ceiling", split, _ceiling(base, gallery, asked), gallery)
+        rows.append(retrieval.chance_row(split, gallery))
+    return pd.DataFrame(rows)
+
+
+def ask_gallery(base: Base, model: VectorUNet, gallery: Gallery, names: list[str]) -> Answers:
+    """Draw `names` in every device's style and look for each drawing in the gallery."""
+    queries = [(name, style, seed) for style in DEVICE_STYLES for seed, name in enumerate(names)]
+
+    def draw_some(some: list[tuple[str, str, int]]) -> NDArray[np.float32]:
+        captions = [caption(name, style) for name, style, _ in some]
+        return draw(base, model.unet, captions, [seed for *_, seed in some], _QUERY_STEPS)
+
+    batches = [queries[first : first + _QUERY_BATCH] for first in range(0, len(queries), _QUERY_BATCH)]
+    images = to_pixels(np.concatenate(list(in_parallel(draw_some, batches))))
+    return gallery.ask(images, [name for name, *_ in queries], [style for _, style, _ in queries])
+
+
+def _ceiling(base: Base, gallery: Gallery, names: list[str]) -> Answers:
+    """The real drawings themselves as queries, but for what the base's decoder makes of them."""
+    where = np.isin(gallery.names, names)
+    images = np.concatenate([redraw(base, gallery.images[style][where]) for style in DEVICE_STYLES])
+    found = gallery.names[where].tolist() * len(DEVICE_STYLES)
+    return gallery.ask(images, found, [style for style in DEVICE_STYLES for _ in range(int(where.sum()))])
 
 
 def _loss_figure(losses: pd.DataFrame) -> Figure:

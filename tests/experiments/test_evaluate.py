@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from client.diffusion import retrieval as drawings
 from client.diffusion.base import DEFAULT_BASE, load_base
+from client.diffusion.dual_encoder import load_judge
 from client.diffusion.full import FullUNet
 from client.diffusion.lora import TARGET_MODULES, initial_adapter
 from experiments import evaluate
@@ -161,3 +163,31 @@ def test_a_damaged_adapter_is_one_line(tmp_path: Path) -> None:
     (run / "adapters" / "round-0001.safetensors").write_bytes(b"damaged")
     with pytest.raises(EvaluationError, match=r"round-0001.safetensors is not a safetensors adapter"):
         evaluate_run(run, progress=print)
+
+
+def test_drawings_are_looked_for_among_real_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "_QUERIES", 2)
+    monkeypatch.setattr(evaluate, "_QUERY_STEPS", 2)
+    monkeypatch.setattr(evaluate, "_QUERY_BATCH", 1)  # in threads, with captions of other lengths
+    every = drawings.gallery_names
+    monkeypatch.setattr(drawings, "gallery_names", lambda split: every(split)[::10])
+    monkeypatch.setattr(evaluate, "load_gallery", lambda split: drawings.Gallery(load_judge(), split))
+    run = make_run(tmp_path / "run", rounds=1)
+    evaluation = evaluate_run(run, progress=lambda text: None, with_retrieval=True)
+    table = pd.read_csv(run / "retrieval.csv")
+    assert table["source"].unique().tolist() == ["round 0", "round 1", "ceiling", "chance"]
+    assert set(table["names"]) == {"unseen", "known"}
+    overall = table[(table["style"] == "all") & (table["source"] != "chance")]
+    assert (overall["queries"] == 6).all()
+    ceiling = overall[overall["source"] == "ceiling"]
+    assert (ceiling["recall_at_5"] > 0.5).all() and (ceiling["style_accuracy"] > 0.5).all()
+    document = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
+    assert len(document["retrieval"]) == len(table) and "ceiling" in evaluation.summary()
+
+
+def test_retrieval_is_of_emoji_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    run = make_run(tmp_path / "run", data=str(write_folder(folder)), rounds=1)
+    with pytest.raises(EvaluationError, match=r"retrieval is of training\.data=emoji"):
+        evaluate_run(run, progress=print, with_retrieval=True)
