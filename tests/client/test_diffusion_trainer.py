@@ -163,7 +163,7 @@ def test_what_is_merged_stays_under_every_later_adapter(start: tuple[AdapterLayo
     """Half of an adapter merged beneath the other half is the whole."""
     layout, vector = start
     noise = np.random.default_rng(0).standard_normal(layout.size).astype(np.float32)
-    whole = vector + noise * np.float32(0.05)
+    whole = vector + noise * np.float32(0.1)
     lora = LoraLayout(layout)
     one_half, other_half = whole.copy(), whole.copy()
     lora.put(one_half, "A", lora.take(whole, "A") / 2)
