@@ -70,6 +70,8 @@ def trials_of(preset: Preset, overrides: Sequence[str] = ()) -> list[Trial]:
     found = []
     for setting, seed, loss in wanted:
         links = [f"network.devices.0.{way}.loss={loss * 100:g}%" for way in ("up", "down")] if loss else []
+        if loss and preset.lossy_rounds is not None:
+            links.append(f"rounds={preset.lossy_rounds}")
         changes = [*preset.overrides, *overrides, *setting.overrides, f"seed={seed}", *links]
         labels: dict[str, str | int | float] = {"setting": setting.name, "seed": seed, "packet_loss": loss}
         try:
@@ -120,7 +122,7 @@ def run(
         curves,
         _retrieval(scorer, preset, run_dirs),
         bad=[_line(row, row["reason"]) for row in results if not row["valid"]],
-        repeated=[_line(row, f"{row['tries']} tries") for row in results if row.get("tries", 1) > 1],
+        repeated=[_line(row, f"{row['tries']:.0f} tries") for row in results if row.get("tries", 1) > 1],
         trials=len(results),
         took_s=time.monotonic() - begin,
         configuration=_shared(wanted[0]),

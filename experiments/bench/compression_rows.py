@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from experiments.bench.compression_curves import Curve
 from experiments.bench.compression_settings import BASELINE
 
-PROGRESS = 0.9
+PROGRESS = 0.75
 """The target is where the baseline has made this share of all its progress, seed by seed."""
 BUDGET = 0.4
 """The budget is this share of the bytes that the baseline spends on all its rounds, seed by seed."""
@@ -55,12 +55,13 @@ def estimate(values: Iterable[float]) -> Estimate | None:
 
 @dataclass(frozen=True)
 class Lossy:
-    """The trial on lossy links beside the clean one of the same seed.
+    """The trial on lossy links beside the clean one of the same seed, which may have gone on longer.
 
-    `identical` whether the global adapters of all rounds are, bit by bit; `loss` its final held-out loss;
-    `latency_s` its mean round's, and how many times the clean one's.
+    `identical` whether the global adapters of all its rounds are, bit by bit; the losses are held out, of
+    both after its last round; `latency_s` its mean round's, and how many times that of the clean one's first.
     """
 
+    rounds: int
     identical: bool
     loss: float
     clean_loss: float
@@ -171,11 +172,12 @@ def _lossy(
         return None
     beside = clean[curve.seed]
     return Lossy(
+        rounds=curve.rounds,
         identical=same_adapters[curve.setting],
         loss=curve.final_loss,
-        clean_loss=beside.final_loss,
+        clean_loss=beside.losses[curve.rounds],
         latency_s=curve.latency_s,
-        slowdown=curve.latency_s / beside.latency_s,
+        slowdown=curve.latency_s / statistics.fmean(beside.latencies_s[: curve.rounds]),
     )
 
 

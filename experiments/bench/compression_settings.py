@@ -22,7 +22,8 @@ class Setting:
 class Preset:
     """How thoroughly: what is compared, over which seeds, and what else all trials share.
 
-    `lossy` names the settings that are also tried, with the first seed, at PACKET_LOSS both ways.
+    `lossy` names the settings that are also tried, with the first seed, at PACKET_LOSS both ways, for
+    `lossy_rounds` rounds (None: all; fp32 takes minutes for a few).
     `per_style` held-out examples of each style for the loss; `queries` names of each of `splits` to draw, in
     every style, over all seeds together.
     """
@@ -35,6 +36,7 @@ class Preset:
     per_style: int
     queries: int
     splits: tuple[Split, ...] = SPLITS
+    lossy_rounds: int | None = None
 
 
 def _codecs(name: str, up: str, down: str, *more: str) -> Setting:
@@ -47,7 +49,6 @@ _FEW = (
     _codecs("int4", "int4", "int8"),
     _codecs("eden(2)", "eden(2)", "int8"),
     _codecs("ecq(2)", "ecq(2)", "int8"),
-    _codecs("ecq(3)", "ecq(3)", "int8"),
     _codecs("topk(0.1)|int8", "topk(0.1)|int8", "int8"),
 )
 _DELTA = "downlink.delta=true"
@@ -60,6 +61,7 @@ _MANY = (
     _codecs("eden(1)", "eden(1)", "int8"),
     _codecs("eden(4)", "eden(4)", "int8"),
     _codecs("ecq(1)", "ecq(1)", "int8"),
+    _codecs("ecq(3)", "ecq(3)", "int8"),
     _codecs("sign", "sign", "int8"),
     _codecs("topk(0.01)|int8", "topk(0.01)|int8", "int8"),
     _codecs("ecq(2), no feedback", "ecq(2)", "int8", "uplink.error_feedback=off"),
@@ -83,6 +85,8 @@ QUICK = Preset(
     lossy=(BASELINE, "ecq(2)"),
     per_style=24,
     queries=24,
+    splits=("unseen",),
+    lossy_rounds=2,
 )
 FULL = Preset(
     name="full",

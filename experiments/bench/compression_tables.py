@@ -30,8 +30,8 @@ _PROTOCOLS = """\
 *Cost to target*: the first round after which the loss is where {baseline} has made {progress:.0%} of all
 its progress, seed by seed; its time and bytes (up and down) include all rounds before. *Quality under
 budget*: the loss that {budget:.0%} of the bytes buys which {baseline} spends on all its rounds.
-*Robustness*: the first seed again with {loss:.0%} of all packets lost both ways. TCP sends again what is
-lost, so that the training should be the same bit by bit, and its price is time."""
+*Robustness*: the first seed again, some rounds or all, with {loss:.0%} of all packets lost both ways. TCP
+sends again what is lost, so that the training should be the same bit by bit, and its price is time."""
 
 _RETRIEVAL = """\
 Emoji drawn by the last round's adapters, all seeds together, in the three styles that devices own, and
@@ -151,9 +151,9 @@ def _by_protocol(table: Sequence[dict[str, Any]]) -> str:
         lossy = row["lossy"]
         robust = ["–", "–"]
         if lossy:
-            same = "the same" if lossy["identical"] else "DIFFERS"
+            same = "the same" if lossy["identical"] else f"{lossy['clean_loss']:.4f} WITHOUT"
             robust = [
-                f"{lossy['loss']:.4f} ({same})",
+                f"{lossy['loss']:.4f} after {lossy['rounds']} ({same})",
                 f"{lossy['latency_s']:.2f} s ({lossy['slowdown']:.2f}x)",
             ]
         reached = f"{row['reached']} of {len(row['seeds'])}"
@@ -188,7 +188,7 @@ def _found(table: Sequence[dict[str, Any]]) -> str:
     splits = list(dict.fromkeys(row["names"] for row in table))
     lines = []
     for source, found in by_setting.items():
-        cells = [source]
+        cells = [_escaped(source)]
         for split in splits:
             cells += [_share(found.get(split), name) for name in retrieval.SHARES]
         lines.append(cells)
@@ -207,9 +207,14 @@ def _troubles(document: dict[str, Any]) -> Iterable[str]:
 
 def _name(row: dict[str, Any]) -> str:
     if not row["missing"]:
-        return str(row["setting"]).replace("|", "\\|")
+        return _escaped(row["setting"])
     tried = len(row["seeds"]) + len(row["missing"])
-    return f"{row['setting']} (INVALID: {len(row['missing'])} of {tried} seeds)".replace("|", "\\|")
+    return f"{_escaped(row['setting'])} (INVALID: {len(row['missing'])} of {tried} seeds)"
+
+
+def _escaped(name: str) -> str:
+    """A pipe in a cell would begin the next."""
+    return name.replace("|", "\\|")
 
 
 def _text(estimate: dict[str, Any] | None, unit: float, digits: int) -> str:

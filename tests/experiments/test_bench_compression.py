@@ -79,7 +79,7 @@ def test_a_curve_counts_from_the_start_by_device() -> None:
 def test_the_protocols_are_as_defined() -> None:
     own = [curve(seed=seed) for seed in SEEDS] + [cheap(seed) for seed in SEEDS]
     base, tenth = rows_of(["fp32", "tenth"], SEEDS, own, {})
-    # The target is 0.7 - 0.9 * 0.3 = 0.43: after round 2. The budget is 0.4 * 12 MB = 4.8 MB: one round of 3.
+    # The target is 0.7 - 0.75 * 0.3 = 0.475: after round 2. The budget is 0.4 * 12 MB: one round of 3 MB.
     assert (base.target_rounds.mean, base.target_time_s.mean, base.target_bytes.mean) == (2, 20, 6e6)  # type: ignore[union-attr]
     assert (base.budget_rounds.mean, base.budget_loss.mean) == (1, 0.5)  # type: ignore[union-attr]
     assert (tenth.target_rounds.mean, tenth.target_time_s.mean) == (2, 2)  # type: ignore[union-attr]
@@ -127,6 +127,22 @@ def test_lossy_links_are_compared_with_clean_ones_of_the_same_seed() -> None:
     (row,) = rows_of(["fp32"], SEEDS, [curve(seed=s) for s in SEEDS] + [slow], {"fp32": True})
     assert row.lossy is not None and row.lossy.identical and row.lossy.slowdown == 1.5
     assert row.latency_s is not None and row.latency_s.mean == 10  # the lossy trial is in no other number
+    assert (row.lossy.rounds, row.lossy.loss, row.lossy.clean_loss) == (4, 0.4, 0.4)
+    short = curve(loss=PACKET_LOSS, latencies_s=[30.0] * 2, losses=[0.7, 0.5, 0.43])
+    clean = curve(latencies_s=[10.0, 20.0, 1.0, 1.0])
+    (row,) = rows_of(["fp32"], SEEDS, [clean, short], {"fp32": False})
+    assert row.lossy is not None and not row.lossy.identical and row.lossy.slowdown == 2
+    assert (row.lossy.rounds, row.lossy.loss, row.lossy.clean_loss) == (2, 0.43, 0.42)
+
+
+def test_adapters_of_a_shorter_run_are_compared_with_those_of_a_longer(tmp_path: Path) -> None:
+    for run, contents in {"long": "abc", "short": "ab", "other": "ax"}.items():
+        (tmp_path / run / "adapters").mkdir(parents=True)
+        for number, content in enumerate(contents):
+            (tmp_path / run / "adapters" / f"round-{number:04d}.safetensors").write_text(content)
+    assert compression_scores.same_adapters(tmp_path / "short", tmp_path / "long")
+    assert not compression_scores.same_adapters(tmp_path / "other", tmp_path / "long")
+    assert not compression_scores.same_adapters(tmp_path / "long", tmp_path / "short")
 
 
 def test_presets_are_trials_that_can_be_configured() -> None:
@@ -255,6 +271,7 @@ def test_an_invalid_trial_is_shown_and_used_nowhere(faked: pytest.MonkeyPatch, t
     (row,) = [row for row in bench.rows if row.setting == "int8"]
     assert row.seeds == [1, 3] and row.missing == [2]
     text = compression_tables.markdown(compression_tables.to_json(bench))
+    assert bench.repeated == ["int8, seed 2: 3 tries"]
     assert "int8 (INVALID: 1 of 3 seeds)" in text and "- int8, seed 2: late" in text
     assert "DOES NOT HOLD" in text
 
