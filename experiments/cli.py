@@ -7,7 +7,6 @@ cannot do it.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,7 @@ from rich.table import Table
 
 from emulation import sandbox
 from experiments import cli_sweep, config, remote
-from experiments.cli_common import AsJson, Config, Overrides, RunDir, end_bench, print_json
+from experiments.cli_common import AsJson, Config, Overrides, RunDir, end_bench, interruptible, print_json
 from experiments.cli_compression import bench_compression
 from experiments.config import Experiment
 from experiments.preflight import check_inputs, read_trained_manifest
@@ -334,8 +333,7 @@ def _enter_sandbox(experiment: Experiment | None = None) -> None:
     if not sandbox.inside():
         inherit = remote.listen(experiment) if experiment else {}
         raise typer.Exit(sandbox.run([sys.executable, "-m", "experiments.cli", *sys.argv[1:]], inherit))
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.default_int_handler)
+    interruptible()
 
 
 def _cell(value: object) -> str:

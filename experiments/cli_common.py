@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -34,3 +35,9 @@ def end_bench(document: dict[str, Any], text: str, holds: bool, as_json: bool) -
     else:
         print(text, end="")
     raise typer.Exit(0 if holds else 1)
+
+
+def interruptible() -> None:
+    """However it is asked to end, it cleans up as after Ctrl-C, which a background job would ignore."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.default_int_handler)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli_common import AsJson, Overrides, end_bench
+from experiments.cli_common import AsJson, Overrides, end_bench, interruptible
 
 
 def bench_compression(
@@ -30,6 +30,7 @@ def bench_compression(
     """
     from experiments.bench import compression, compression_tables
 
+    interruptible()
     preset = compression.QUICK if quick else compression.FULL
     result = compression.run(preset, output, resume=resume, overrides=overrides or [])
     compression_tables.write(result, output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from experiments.cli_common import AsJson, Config, print_json
+from experiments.cli_common import AsJson, Config, interruptible, print_json
 from experiments.config import ConfigError
 
 if TYPE_CHECKING:
@@ -69,8 +68,7 @@ def sweep(
             raise ConfigError(f"{key}: a sweep sets it itself; write --output DIR")
     wanted = trials(file, grid(asked))
     folder = output or Path("runs") / f"sweep-{wanted[0].experiment.name}"
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.default_int_handler)
+    interruptible()
     result = run_trials(
         wanted,
         folder,
