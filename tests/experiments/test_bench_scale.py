@@ -151,8 +151,11 @@ def test_a_hundred_devices_take_minutes_and_four_less(tmp_path: Path) -> None:
 
 
 def test_a_bench_of_two_devices_runs_them_and_writes_its_tables(tmp_path: Path) -> None:
-    document = yaml.safe_load(scale.CONFIG.read_text()) | {"rounds": 1, "compute": {"seconds_per_step": "4s"}}
-    document["training"] |= {"steps": 1}
+    document = yaml.safe_load(scale.CONFIG.read_text()) | {
+        "rounds": 1,
+        "compute": {"seconds_per_step": "1.5s"},
+    }
+    document["training"] |= {"steps": 5}  # Long enough to be looked at: a look every 0.4 s.
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(document))
     (two,), written = report(
         f"""
