@@ -40,6 +40,7 @@ from proto.codecs.dither import Dither
 from proto.codecs.ecq_source import CLASSES, FEW_VALUES, SIDE_SHARE, Quantised, Shape, Source
 from proto.codecs.magnitudes import Found, Lengths
 from proto.codecs.packing import pack, packed_bytes, unpack
+from proto.codecs.reader import Reader
 from proto.codecs.shared_random import SEED_BYTES
 from proto.codecs.trellis import FIXED_ONE, Bits
 
@@ -122,7 +123,7 @@ class Ecq:
             )
         if not size:
             return np.empty(0, np.float32)
-        reader = _Reader(self.name, payload)
+        reader = Reader(self.name, payload)
         step, words, far_count, class_count = _HEADER.unpack(reader.take(_HEADER.size))
         if not 0 <= step <= _LARGEST_STEP:
             raise CodecError(f"{self.name}: step {step}")
@@ -190,7 +191,7 @@ class Ecq:
         classes = 32 if class_count > 1 else 0
         return _HEADER.size + SEED_BYTES * self.unbiased + classes + class_count * (table + groups) + 6
 
-    def _take_table(self, reader: _Reader) -> _Table:
+    def _take_table(self, reader: Reader) -> _Table:
         largest = reader.take(1)[0]
         if largest > magnitudes.LARGEST:
             raise CodecError(f"{self.name}: a magnitude of {largest}, {magnitudes.LARGEST} is the largest")
@@ -210,29 +211,6 @@ class _Table(NamedTuple):
     points: Vector
 
 
-class _Reader:
-    """Takes a payload's bytes one after the other. Raises CodecError where there are none left."""
-
-    def __init__(self, name: str, payload: bytes) -> None:
-        self.name = name
-        self._payload = payload
-        self._next = 0
-
-    def take(self, count: int) -> bytes:
-        taken = self._payload[self._next : self._next + count]
-        if len(taken) < count:
-            raise CodecError(f"{self.name}: payload ends after {len(self._payload)} bytes")
-        self._next += count
-        return taken
-
-    def array(self, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-        return np.frombuffer(self.take(count * dtype.itemsize), dtype)
-
-    def finish(self) -> None:
-        if self._next < len(self._payload):
-            raise CodecError(f"{self.name}: {len(self._payload) - self._next} bytes too many")
-
-
 def _count_type(size: int) -> np.dtype[Any]:
     """Of the sizes of groups."""
     return np.dtype("<u2" if size < 1 << 16 else "<u4")
@@ -250,7 +228,7 @@ def _classes_bytes(classes: Bits, class_count: int) -> bytes:
     return pack(classes, _CLASS_BITS) if class_count > 1 else b""
 
 
-def _take_classes(reader: _Reader, class_count: int, steps: int) -> Bits:
+def _take_classes(reader: Reader, class_count: int, steps: int) -> Bits:
     if not 1 <= class_count <= CLASSES:
         raise CodecError(f"{reader.name}: {class_count} classes")
     if class_count == 1:

@@ -6,32 +6,23 @@ more than the codec inside can make is refused before memory is taken for it.
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import zstandard
 
 from proto.adapter import Vector
-from proto.codecs.codec import Codec, CodecError, bits_of_gaussian
+from proto.codecs.codec import Codec, CodecError
+from proto.codecs.lossless import Lossless
 
 _LEVEL = 3
 _PLAIN, _COMPRESSED = b"\0", b"\1"
 
 
-class Zstd:
+class Zstd(Lossless):
     """Saves little of what is quantised well (9 % of fp16), more of what has zeros in it."""
 
-    fixed_length = False
-
     def __init__(self, inner: Codec) -> None:
+        super().__init__("zstd", inner)
         self.inner = inner
-        self.name = f"{inner.name}|zstd"
-        self.unbiased = inner.unbiased
-        self.wants_error_feedback = inner.wants_error_feedback
-
-    @cached_property
-    def bits_per_parameter(self) -> float:
-        return bits_of_gaussian(self)
 
     def encoded_bytes(self, size: int) -> int:
         return 1 + self.inner.encoded_bytes(size)
