@@ -22,7 +22,7 @@ import numpy as np
 
 from proto.adapter import Vector
 from proto.events import EventLog
-from proto.segments import SEGMENT_VALUES, SegmentDecoder, SegmentEncoder
+from proto.segments import SEGMENT_VALUES, SegmentEncoder
 
 
 class Feedback:
@@ -51,12 +51,10 @@ class Feedback:
         self._residual = None
         began = time.thread_time()
         square = 0.0
-        decoder = SegmentDecoder(encoder.segments.codec, vector.size)
-        for piece in encoder.pieces():
-            for start, sent in decoder.feed(piece):
-                rest = vector[start : start + sent.size]
-                rest -= sent  # Encoded already: no piece that is still to come is made of it.
-                square += _square(rest)
+        for _, start, sent in encoder.echo():
+            rest = vector[start : start + sent.size]
+            rest -= sent  # Encoded already: no piece that is still to come is made of it.
+            square += _square(rest)
         self._residual = vector
         self._events.write(
             "error_feedback",

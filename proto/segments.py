@@ -86,6 +86,14 @@ class SegmentEncoder:
             if offset < start + len(piece):
                 yield piece[max(0, offset - start) :]
 
+    def echo(self) -> Iterator[tuple[bytes, int, Vector]]:
+        """All pieces, each with what the other end makes of it: piece, first value, values."""
+        codec = self.segments.codec
+        head = 0 if codec.fixed_length else _LENGTH_BYTES
+        for index, piece in enumerate(self.pieces()):
+            start, stop = self.segments.bounds(index)
+            yield piece, start, codec.decode(piece[head:], stop - start)
+
     def _encode(self, index: int) -> bytes:
         began = time.thread_time()
         start, stop = self.segments.bounds(index)

@@ -31,7 +31,7 @@ from proto import codecs
 from proto.adapter import Vector
 from proto.codecs import Codec, CodecError
 from proto.events import EventLog
-from proto.segments import SegmentDecoder, SegmentEncoder, Segments
+from proto.segments import SegmentEncoder, Segments
 from server.broadcast import Broadcast
 from server.devices import Device
 
@@ -152,15 +152,13 @@ class Downlink:
     def _difference(self, adapter: Vector, number: int, base: int) -> Iterator[bytes]:
         """The segments of G - V, encoded; with each of them V moves."""
         square, crc = 0.0, 0
-        decoder = SegmentDecoder(self._codec, self._size)
         encoder = SegmentEncoder(self._codec, _Difference(adapter, self.version), (self._seed, number))
-        for piece in encoder.pieces():
-            for start, values in decoder.feed(piece):
-                part = slice(start, start + values.size)
-                self.version[part] += values
-                rest = (adapter[part] - self.version[part]).astype(np.float64)
-                square += float(np.dot(rest, rest))
-                self.crc32 = crc = zlib.crc32(self.version[part].data, crc)
+        for piece, start, values in encoder.echo():
+            part = slice(start, start + values.size)
+            self.version[part] += values
+            rest = (adapter[part] - self.version[part]).astype(np.float64)
+            square += float(np.dot(rest, rest))
+            self.crc32 = crc = zlib.crc32(self.version[part].data, crc)
             yield piece
         self._events.write("downlink_delta", round=number, base_round=base, residual_norm=math.sqrt(square))
 

@@ -23,7 +23,7 @@ from proto.adapter import Vector
 from proto.codecs import Codec
 from proto.exchange import Exchange, Method
 from proto.lora import LoraLayout, fresh_adapter
-from proto.segments import SegmentDecoder, SegmentEncoder, Segments
+from proto.segments import SegmentEncoder, Segments
 from server.broadcast import Broadcast
 from server.devices import Device
 from server.float_file import FloatFile
@@ -111,12 +111,10 @@ class Tailored:
         exchange = self._exchange(number + 1, number, since=number)
         values = self._values(self._model.lora, exchange, since=number)
         first = values.size - merge.values.size
-        decoder = SegmentDecoder(self._codec, values.size)
-        for piece in SegmentEncoder(self._codec, values, (self._seed, number + 1)).pieces():
-            for start, decoded in decoder.feed(piece):
-                skipped = max(0, first - start)
-                if skipped < decoded.size:
-                    merge.values.write(start + skipped - first, decoded[skipped:])
+        for _, start, decoded in SegmentEncoder(self._codec, values, (self._seed, number + 1)).echo():
+            skipped = max(0, first - start)
+            if skipped < decoded.size:
+                merge.values.write(start + skipped - first, decoded[skipped:])
         self._made = number + 1, values
 
     def _need(self, number: int, device: Device) -> _Need:

@@ -28,7 +28,7 @@ from experiments.figures import style
 from proto import codecs
 from proto.adapter import Vector
 from proto.codecs import Codec
-from proto.segments import SEGMENT_VALUES, SegmentDecoder, SegmentEncoder
+from proto.segments import SEGMENT_VALUES, SegmentEncoder
 
 CODECS = (
     *("fp32", "fp16", "bf16", "int8", "int4", "int2", "nf4", "sign"),
@@ -172,11 +172,10 @@ def measure(codec: Codec, gaussian: Vector, updates: Sequence[Vector]) -> Row:
 
 def _transfer(codec: Codec, vector: Vector, seed: int) -> tuple[int, Vector]:
     """Bytes on the way, and what arrives."""
-    decoder, arrived, length = SegmentDecoder(codec, vector.size), np.empty_like(vector), 0
-    for piece in SegmentEncoder(codec, vector, (seed,)).pieces():
+    arrived, length = np.empty_like(vector), 0
+    for piece, start, values in SegmentEncoder(codec, vector, (seed,)).echo():
         length += len(piece)
-        for start, values in decoder.feed(piece):
-            arrived[start : start + values.size] = values
+        arrived[start : start + values.size] = values
     return length, arrived
 
 

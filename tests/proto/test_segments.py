@@ -101,6 +101,16 @@ def test_it_goes_on_at_any_byte_with_the_same_bytes(codec: Codec, data: st.DataO
 
 
 @each_and_composed
+def test_the_echo_is_what_the_other_end_decodes(codec: Codec) -> None:
+    encoder = SegmentEncoder(codec, vector(), (7, 1))
+    echo = list(encoder.echo())
+    assert [piece for piece, _, _ in echo] == list(encoder.pieces())
+    assert [start for _, start, _ in echo] == list(range(0, SIZE, SEGMENT_VALUES))
+    heard = decoded(codec, [piece for piece, _, _ in echo])
+    assert np.concatenate([values for _, _, values in echo]).tobytes() == heard.tobytes()
+
+
+@each_and_composed
 @given(st.lists(st.integers(0, 300_000), max_size=20))
 @settings(max_examples=20)
 def test_bytes_may_come_in_any_pieces(codec: Codec, cuts: list[int]) -> None:
