@@ -90,9 +90,14 @@ def create() -> Relay:
     return Relay()
 
 
-def lateness_limit_s(rate_bps: float) -> float:
-    """How late the 99th percentile of frames may leave: 100 us, or 5 % of a full frame's time if more."""
-    return max(_LEAST_LATENESS_S, 0.05 * LinkSpec(rate_bps).frame_time_s())
+def lateness_limit_s(rate_bps: float, jitter_s: float = 0.0) -> float:
+    """How late the 99th percentile of frames may leave: 100 us, or 5 % of a full frame's time or of the
+    jitter's deviation if that is more.
+
+    Jitter in order holds frames behind a late one, and lets them all go at its instant: the last of a
+    hundred waits for a hundred writes, however free the processor is.
+    """
+    return max(_LEAST_LATENESS_S, 0.05 * LinkSpec(rate_bps).frame_time_s(), 0.05 * jitter_s)
 
 
 class Relay:
@@ -204,7 +209,10 @@ class Relay:
         reasons, machine = [], self._machine()
         since = self._watched_since
         for (device, direction), count in counters.items():
-            where, limit_s = f"{device} {direction}", lateness_limit_s(self._fastest_bps[device, direction])
+            link = self._links[device]
+            jitter_s = (link.up if direction == "up" else link.down).jitter_s
+            where = f"{device} {direction}"
+            limit_s = lateness_limit_s(self._fastest_bps[device, direction], jitter_s)
             before = _unpack(since[device, direction]).delivered_frames if since else 0
             if count.delivered_frames - before >= _JUDGED_FRAMES and count.lateness_p99_s > limit_s:
                 reasons.append(

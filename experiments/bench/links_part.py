@@ -20,6 +20,7 @@ from experiments.bench.loads import Load, Loaded
 
 IN_SECONDS = ("rtt", "delay", "timing")
 """Metrics whose gate is a time; the others' is a share of what was configured."""
+_NEXT_SEED = 10_000
 _ATTEMPTS = 2
 """What a hypervisor may have spoilt is measured so often at most; --resume goes on from there."""
 
@@ -94,7 +95,9 @@ def measure(part: Part, load: Load, backend: str, seed: int, folder: Path, *, re
                 break
             links = links if part.together else tuple(link for link in links if link.device in spoilt)
             print(f"bench links: again; {measured.why_not_kept(spoilt)}", file=sys.stderr, flush=True)
-        latest = _measure(replace(part, links=links), load, backend, seed, asked)
+        # Other losses and jitter each time: the same ones would miss again where they missed by chance.
+        again = 0 if measured is None else 1 + len(measured.thrown_away)
+        latest = _measure(replace(part, links=links), load, backend, seed + _NEXT_SEED * again, asked)
         measured = latest if measured is None else measured.with_again(latest)
         _keep(measured, file)
     assert measured is not None

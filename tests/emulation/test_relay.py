@@ -198,6 +198,11 @@ def test_the_limit_on_lateness_follows_the_frame_time() -> None:
     assert lateness_limit_s(1e6) == pytest.approx(0.05 * 12.112e-3)
 
 
+def test_jitter_in_order_lets_frames_go_in_bursts_whose_last_may_be_later() -> None:
+    assert lateness_limit_s(100e6, 0.0005) == 100e-6
+    assert lateness_limit_s(100e6, 0.01) == pytest.approx(500e-6)
+
+
 def test_lateness_is_told_of_frames_since_the_watch_began() -> None:
     def answer(late: int, punctual: int) -> bytes:
         bins = [0] * _relay.LATENESS_BINS

@@ -181,6 +181,21 @@ def test_links_that_only_count_together_are_measured_again_together(
     assert asked_for == [["x0", "x1", "x2"]] * 2
 
 
+def test_no_measurement_repeats_the_losses_and_the_jitter_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+
+    def measure(part: grid.Part, load: Any, backend: str, seed: int, asked: str) -> links_part.Measurement:
+        seeds.append(seed)
+        return replace(measured(part, {"x1"}, stolen=0.02), asked=asked)
+
+    monkeypatch.setattr(links_part, "_measure", measure)
+    for resume in (False, True, True):
+        links_part.measure(THREE, IDLE, "relay", 0, tmp_path, resume=resume)
+    assert len(seeds) > 3 and len(set(seeds)) == len(seeds)
+
+
 def test_a_miss_that_no_hypervisor_explains_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
 
