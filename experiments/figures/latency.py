@@ -8,15 +8,6 @@ from matplotlib.figure import Figure
 from experiments.figures import style
 from experiments.timeline import PHASES
 
-_COLOURS = {
-    "download": style.SKY,
-    "gate": style.YELLOW,
-    "compute": style.GREEN,
-    "encode": style.PURPLE,
-    "upload": style.BLUE,
-    "wait": "#dddddd",
-    "aggregate": style.VERMILION,
-}
 _LABELS = {"gate": "waits for a core", "wait": "waits for others"}
 
 
@@ -39,7 +30,7 @@ def draw(clients: pd.DataFrame) -> Figure:
         for phase in PHASES:
             seconds = row[f"{phase}_s"]
             if pd.notna(seconds):
-                axes.bar(place, seconds, bottom=height, color=_COLOURS[phase], width=0.9)
+                axes.bar(place, seconds, bottom=height, color=style.PHASE_COLOURS[phase], width=0.9)
                 height += seconds
         if row["outcome"] != "finished":
             axes.text(
@@ -60,7 +51,7 @@ def draw(clients: pd.DataFrame) -> Figure:
             va="top",
         )
     for phase in PHASES:
-        axes.bar(0, 0, color=_COLOURS[phase], label=_LABELS.get(phase, phase))
+        axes.bar(0, 0, color=style.PHASE_COLOURS[phase], label=_LABELS.get(phase, phase))
     axes.plot([], [], color="black", linewidth=1.2, label="bound: links + compute")
     figure.legend(loc="outside right upper", frameon=False)
     axes.set_ylabel("time in the round (s)")

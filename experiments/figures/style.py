@@ -11,16 +11,28 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): told apart by the colour-blind and in print.
-SKY, ORANGE, GREEN, BLUE, VERMILION, PURPLE, YELLOW, GREY = (
-    "#56B4E9",
-    "#E69F00",
-    "#009E73",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-    "#F0E442",
-    "#999999",
-)
+PALETTE = {
+    "SKY": "#56B4E9",
+    "ORANGE": "#E69F00",
+    "GREEN": "#009E73",
+    "BLUE": "#0072B2",
+    "VERMILION": "#D55E00",
+    "PURPLE": "#CC79A7",
+    "YELLOW": "#F0E442",
+    "GREY": "#999999",
+}
+SKY, ORANGE, GREEN, BLUE, VERMILION, PURPLE, YELLOW, GREY = PALETTE.values()
+
+PHASE_COLOURS = {
+    "download": SKY,
+    "gate": YELLOW,
+    "compute": GREEN,
+    "encode": PURPLE,
+    "upload": BLUE,
+    "wait": "#dddddd",
+    "aggregate": VERMILION,
+}
+"""What a device does in a round (experiments/timeline.py), in figures and reports alike."""
 
 INVALID_NOTE = "INVALID RUN: see manifest.json"
 
