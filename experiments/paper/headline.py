@@ -22,7 +22,7 @@ def headline(measured: Measured, losses: pd.DataFrame) -> pd.DataFrame:
     `bytes_factor`, `latency_factor`: how many times less it sends in a mean round, and how many times less
     time a round takes; `total_factor` the bytes of all rounds that ran; `loss_ratio` its final held-out loss
     over the other's (bundled base). All are taken between trials of one seed. `break_even_rounds`: after so
-    many rounds it has sent as much as the other did in all its rounds; for `central`, which sends images once.
+    many rounds it has sent as much as `central`, which sends images once, did in all of its rounds.
     """
     trials = _by_trial(measured, losses)
     rows = []
@@ -67,7 +67,17 @@ def _by_trial(measured: Measured, losses: pd.DataFrame) -> pd.DataFrame:
                 "loss": asked["loss"].iloc[-1] if len(asked) else float("nan"),
             }
         )
-    columns = ["family", "scheme", "seed", "valid", "extrapolated", "bytes", "total_bytes", "latency_s", "loss"]
+    columns = [
+        "family",
+        "scheme",
+        "seed",
+        "valid",
+        "extrapolated",
+        "bytes",
+        "total_bytes",
+        "latency_s",
+        "loss",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -94,7 +104,8 @@ def where_not(table: pd.DataFrame, bandwidth: pd.DataFrame) -> Iterator[str]:
             continue
         what = f"{FAMILIES[row['family']].title}: {SCHEMES[row['scheme']].title}"
         if row["latency_factor"] < 1:
-            yield f"{what} has longer rounds than {row['against']}: {1 / row['latency_factor']:.2g} times as long."
+            longer = 1 / row["latency_factor"]
+            yield f"{what} has longer rounds than {row['against']}: {longer:.2g} times as long."
         if row["against"] == FULL and row["bytes_factor"] < 1:
             yield f"{what} sends more than full: {1 / row['bytes_factor']:.2g} times as much."
         if row["against"] == CENTRAL and row["break_even_rounds"] == row["break_even_rounds"]:
@@ -110,9 +121,9 @@ def where_not(table: pd.DataFrame, bandwidth: pd.DataFrame) -> Iterator[str]:
         if len(factors) > 1:
             slow, fast = factors.index[0], factors.index[-1]
             yield (
-                f"{SCHEMES[str(scheme)].title} against full by bandwidth: {factors[slow]:.3g} times faster at "
-                f"{slow / 1e6:g} Mbit/s, {factors[fast]:.3g} times at {fast / 1e6:g} Mbit/s, where training is "
-                "a larger part of the round."
+                f"{SCHEMES[str(scheme)].title} against full: {factors[slow]:.3g} times faster at "
+                f"{slow / 1e6:g} Mbit/s, {factors[fast]:.3g} times at {fast / 1e6:g} Mbit/s: the faster the "
+                "link, the more of a round is training."
             )
 
 

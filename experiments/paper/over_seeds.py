@@ -30,7 +30,9 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) ->
         row["seeds"] = good["seed"].nunique()
         row["invalid"] = group["seed"].nunique() - row["seeds"]
         row["valid"] = bool(len(good))
-        row["extrapolated"] = bool(used["extrapolated"].astype(bool).any()) if "extrapolated" in used else False
+        row["extrapolated"] = (
+            bool(used["extrapolated"].astype(bool).any()) if "extrapolated" in used else False
+        )
         rows.append(row)
     columns = [*by, *(name for value in values for name in (value, f"{value}_half"))]
     return pd.DataFrame(rows, columns=[*columns, "seeds", "invalid", "valid", "extrapolated"])

@@ -16,7 +16,7 @@ PART, FAMILY, SCHEME, POINT = LABELS = ("part", "family", "scheme", "point")
 SECURE = "secure"
 SECURE_SCHEME, PRIVATE_SCHEME = "lora-4", BEST
 CLIP_NORM = 1.0
-"""To which devices clip updates before they add noise: about what a round's update of the bundled base has."""
+"""To which devices clip updates before they add noise."""
 
 
 @dataclass(frozen=True)

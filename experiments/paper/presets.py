@@ -83,7 +83,7 @@ FULL_SUITE = Preset(
     schemes=tuple(SCHEMES),
     links=(Links((0.5, 1.0, 2.0, 5.0), 0.2, 10, 3), Links((10.0, 20.0, 50.0, 100.0), 1.0, 2, 3)),
     link_schemes=(FULL, "lora-4", BEST, BEST_CODEC, CENTRAL),
-    cell_sizes={name: (2, 4, 8, 16, 32) for name in ("lora-4", BEST_CODEC)},
+    cell_sizes=dict.fromkeys(("lora-4", BEST_CODEC), (2, 4, 8, 16, 32)),
     paths=(
         *((rtt, 1.0) for rtt in (10.0, 20.0, 40.0, 80.0, 160.0)),
         *((60.0, loss) for loss in (0.0, 0.3, 1.0, 2.0, 4.0)),

@@ -24,30 +24,39 @@ ABOUT = (
 )
 TITLES = {
     "cost": ("Communication cost", "Bytes on the wire of the mean device: of a round, and in total."),
-    "latency": ("Latency of a round", "From its start to the new model; right: its phases on the device that was last."),
+    "latency": (
+        "Latency of a round",
+        "From its start to the new model; right its phases, on the device that was last.",
+    ),
     "bandwidth": ("Latency against bandwidth", "A device on a link of its own, waits for others left out."),
     "devices": ("Latency against devices in a cell", "All share one cell's airtime."),
     "paths": ("Latency against delay and loss", "TCP's congestion control decides what loss costs."),
-    "learning": ("What is learned", "On drawings that nobody trained on; retrieval has 95 % bootstrap intervals by names."),
-    "energy": ("Time and energy", "Of a device's round, by the device's profile; the models are in the README."),
+    "learning": (
+        "What is learned",
+        "On drawings that nobody trained on; retrieval has 95 % bootstrap intervals by names.",
+    ),
+    "energy": ("Time and energy", "Of a device's round, by the device's profile."),
     "analytic": ("Emulated against analytic", "What TCP, queues, headers and gRPC add to the formulas."),
-    "allocation": ("Dividing the cell's bandwidth", "shared: by need; the others give each device a fixed share."),
-    "privacy": ("Privacy", "Differential privacy at the client: the attack's AUC and the loss against epsilon."),
-}  # fmt: skip
+    "allocation": (
+        "Dividing the bandwidth",
+        "shared: by need; the others give each device its part for good.",
+    ),
+    "privacy": ("Privacy", "Differential privacy at the client: the attack's AUC and the loss, by epsilon."),
+}
 
 
 def document(suite: Suite, preset: Preset) -> str:
     """The whole page, self-contained."""
     sections = [_factors(suite), *_pictures(suite), _secure(suite), _assumptions(), _trials(suite)]
-    return page("The paper's claims, measured", sections, kicker=f"fedcell paper, {preset.name}", lead=_lead(suite))
+    return page(
+        "The paper's claims, measured", sections, kicker=f"fedcell paper, {preset.name}", lead=_lead(suite)
+    )
 
 
 def _lead(suite: Suite) -> Markup:
     good = f"All {len(suite.trials)} trials are valid."
     bad = f"{len(suite.bad)} of {len(suite.trials)} trials are not valid, and marked wherever they appear."
-    verdict = (
-        parts.callout("good", good) if suite.valid else parts.callout("bad", bad, suite.troubles)
-    )
+    verdict = parts.callout("good", good) if suite.valid else parts.callout("bad", bad, suite.troubles)
     return parts.join(Markup('<p class="question">{}</p>').format(ABOUT), verdict)
 
 
@@ -72,8 +81,8 @@ def _factors(suite: Suite) -> Section:
     return Section(
         "By what factor",
         parts.join(table, limits),
-        note="Ratios of trials of one seed, with 95 % intervals where there are several seeds. Below 1 it is the "
-        "other way round.",
+        note="Ratios of trials of one seed, with 95 % intervals where there are several seeds. Below 1 it is "
+        "the other way round.",
     )
 
 

@@ -56,7 +56,7 @@ BEST, BEST_CODEC = f"lora-{RANK}", f"lora-{RANK}-codec"
 SCHEMES = {
     scheme.name: scheme
     for scheme in (
-        # A whole UNet wants smaller steps than fresh factors do; both rates were chosen by a few rounds' loss.
+        # A whole UNet wants smaller steps than fresh factors do.
         Scheme(
             FULL,
             "full",

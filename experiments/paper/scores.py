@@ -29,8 +29,8 @@ from experiments.record import write_manifest
 
 @dataclass(frozen=True)
 class Scores:
-    """`losses` a row a trial and round, 0 before training, with the emulated time of its end; `retrieval` a row
-    a scheme, split of names and round, and ceiling and chance; `attacks` a row a trial."""
+    """`losses` a row a trial and round, 0 before training, with the emulated time of its end; `retrieval` a
+    row a scheme, split of names and round, and ceiling and chance; `attacks` a row a trial."""
 
     losses: pd.DataFrame
     retrieval: pd.DataFrame

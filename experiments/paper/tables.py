@@ -1,8 +1,8 @@
 """From what was measured to one table a figure: means over seeds, SI units, emulated seconds.
 
 Latencies are a round's, from its start to the new model, or a device's own (`own_s`): from the first byte
-down until the last byte of its update is at the server, without waits for other devices. Bytes are the wire's,
-of the mean device, headers, ACKs and retransmissions in them.
+down until the last byte of its update is at the server, without waits for other devices. Bytes are the
+wire's, of the mean device, headers, ACKs and retransmissions in them.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def energy(measured: Measured) -> pd.DataFrame:
 
 
 def analytic(measured: Measured) -> pd.DataFrame:
-    """A row a point of every part: emulated and analytic latency of a round; `error` emulated / analytic - 1."""
+    """A row a point of every part: a round's emulated and analytic latency; `error` their ratio less 1."""
     rounds = measured.rounds
     rounds = rounds[rounds["analytic_s"] > 0].copy()
     rounds["error"] = rounds["latency_s"] / rounds["analytic_s"] - 1

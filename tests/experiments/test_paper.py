@@ -117,7 +117,9 @@ def test_factors_are_between_trials_of_one_seed_and_say_where_they_do_not_hold(t
 
 
 def test_invalid_trials_invalidate_their_factors(tmp_path: Path) -> None:
-    measured_ = found(TINY, tmp_path, lambda trial: "invalid" if trial.labels["scheme"] == "full" else "valid")
+    measured_ = found(
+        TINY, tmp_path, lambda trial: "invalid" if trial.labels["scheme"] == "full" else "valid"
+    )
     table = headline.headline(measured_, pd.DataFrame(columns=["trial", "round", "loss"]))
     against = table.groupby("against")["valid"].all()
     assert not against["full"] and against["central"]
@@ -136,7 +138,9 @@ class FakeScorer:
     def retrieval(self, run_dir: Path, split: str, count: int, part: int, parts: int, number: int) -> Answers:
         names = np.array([f"thing-{i}" for i in range(4)])
         right = np.arange(4) % 2 == number % 2
-        return Answers(names, np.full(4, "twemoji"), np.where(right, 1, 9), right, np.eye(4, 128, dtype=np.float32))
+        return Answers(
+            names, np.full(4, "twemoji"), np.where(right, 1, 9), right, np.eye(4, 128, dtype=np.float32)
+        )
 
     def ceiling(self, split: str, count: int) -> Answers:
         return self.retrieval(Path(), split, count, 0, 1, 0)
@@ -159,7 +163,9 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_the_suite_ends_with_all_figures_tables_and_the_page(faked: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_suite_ends_with_all_figures_tables_and_the_page(
+    faked: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     faked.setattr("experiments.paper.presets.QUICK", TINY)
     result = CliRunner().invoke(cli.app, ["paper", "--quick", "--output", str(tmp_path), "--json"])
     assert result.exit_code == 0, result.output

@@ -1,1 +1,1 @@
-"""The paper's figures, one file each: the suite's tables in, a Figure out. They read tables and nothing else."""
+"""The paper's figures, one file each: the suite's tables in, a Figure out; nothing else is read."""

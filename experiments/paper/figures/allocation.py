@@ -25,7 +25,14 @@ def draw(tables: marks.Tables) -> Figure:
         axes.plot(ends, [row["latency_s"]] * 2, color="black", linewidth=1.4)
         axes.plot(ends, [row["analytic_s"]] * 2, color="black", linewidth=1, linestyle=":")
         verdict = "" if row["valid"] else "\n×INVALID"
-        axes.text(sum(ends) / 2, row["latency_s"], f"{row['latency_s']:.1f} s{verdict}", ha="center", va="bottom", fontsize=8)
+        axes.text(
+            sum(ends) / 2,
+            row["latency_s"],
+            f"{row['latency_s']:.1f} s{verdict}",
+            ha="center",
+            va="bottom",
+            fontsize=8,
+        )
         own = by_device[by_device["policy"] == row["policy"]]
         for device in own.to_dict("records"):
             place, height = begin + clients.index(device["client"]), 0.0

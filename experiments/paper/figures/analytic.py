@@ -21,7 +21,7 @@ _LOOKS = {
 
 
 def draw(tables: marks.Tables) -> Figure:
-    """From `analytic`: a point a trial's mean round. Left one against the other, right what emulation adds."""
+    """From `analytic`: a point a trial's mean round. Left one by the other, right what emulation adds."""
     table = tables["analytic"]
     figure = style.new_figure(7.2, 3.2)
     left, right = figure.subplots(1, 2)

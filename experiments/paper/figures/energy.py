@@ -13,7 +13,7 @@ _MARKERS = "osD^vP"
 
 
 def draw(tables: marks.Tables) -> Figure:
-    """From `energy`: a colour a scheme, a marker a device profile; left all of it, right by what it is for."""
+    """From `energy`: a colour a scheme, a marker a device profile; left all of it, right what it is for."""
     table = tables["energy"]
     table = table[table["energy_j"].notna()]
     figure = style.new_figure(7.2, 3.6)

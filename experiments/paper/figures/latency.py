@@ -40,7 +40,9 @@ def draw(tables: marks.Tables) -> Figure:
     panels[-1, 1].set_xlabel("share of it (%)")
     used = [phase for phase in _COLOURS if (table[f"{phase}_s"] > 1e-3 * table["latency_s"]).any()]
     handles = [Patch(color=_COLOURS[phase], label=_LABELS.get(phase, phase)) for phase in used]
-    handles.append(Line2D([], [], color="black", marker="|", linestyle="", markersize=9, label="bound, own link"))
+    handles.append(
+        Line2D([], [], color="black", marker="|", linestyle="", markersize=9, label="bound, own link")
+    )
     marks.legend(figure, [*handles, *marks.state_handles(table, bars=True)])
     marks.note(figure, tables["trials"], "schemes", "learning")
     return figure

@@ -44,7 +44,15 @@ def _retrieval(axes: Axes, found: pd.DataFrame, x: str) -> None:
         level = found[(found["scheme"] == name) & (found["names"] == first)]["style_accuracy"]
         for value in level:
             axes.axhline(100 * value, color="black", linewidth=0.8, linestyle=line)
-            axes.text(1, 100 * value, f"{name} ", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=6.5)
+            axes.text(
+                1,
+                100 * value,
+                f"{name} ",
+                transform=axes.get_yaxis_transform(),
+                ha="right",
+                va="bottom",
+                fontsize=6.5,
+            )
     for scheme in SCHEMES:
         own = found[(found["scheme"] == scheme) & (found["names"] == first)].sort_values("round")
         if own.empty:

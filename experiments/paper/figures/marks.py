@@ -54,9 +54,8 @@ def curve(
 ) -> None:
     """Points with their intervals by rising x, the valid ones joined; `rows` are those of over_seeds."""
     rows = rows[rows[y].notna()].sort_values(x)
-    colour, marker = look
     good = rows[rows["valid"]]
-    axes.plot(good[x] / x_unit, good[y] / y_unit, line, color=colour, linewidth=1.2)
+    axes.plot(good[x] / x_unit, good[y] / y_unit, line, color=look[0], linewidth=1.2)
     for row in rows.to_dict("records"):
         point(axes, row[x] / x_unit, row[y] / y_unit, look, row, half=row[f"{y}_half"] / y_unit)
 
@@ -108,7 +107,9 @@ def _sign(marker: str, colour: str, label: str) -> Line2D:
     return Line2D([], [], linestyle="", marker=marker, color=colour, markerfacecolor="white", label=label)
 
 
-def legend(figure: Figure, handles: Iterable[Artist], where: str = "outside right upper", **more: Any) -> None:
+def legend(
+    figure: Figure, handles: Iterable[Artist], where: str = "outside right upper", **more: Any
+) -> None:
     figure.legend(handles=list(handles), loc=where, frameon=False, fontsize=8, **more)
 
 
@@ -128,7 +129,9 @@ def note(figure: Figure, trials: pd.DataFrame, *parts: str) -> None:
     if bad.empty:
         return
     lines = [
-        f"{row['outcome'].upper()}: {row['scheme']}, {row['point']}, seed {row['seed']}: {row['reason']}"[:150]
+        f"{row['outcome'].upper()}: {row['scheme']}, {row['point']}, seed {row['seed']}: {row['reason']}"[
+            :150
+        ]
         for row in bad.to_dict("records")
     ]
     if len(lines) > _NOTE_LINES:

@@ -13,7 +13,7 @@ _LOOKS = {"cubic": (style.BLUE, "o"), "bbr": (style.ORANGE, "s")}
 
 
 def draw(tables: marks.Tables) -> Figure:
-    """From `paths`: left against the round-trip time at the loss that most points have, right against loss."""
+    """From `paths`: left against the round-trip time at the loss of most points, right against loss."""
     table = tables["paths"]
     figure = style.new_figure(7.2, 3.0)
     left, right = figure.subplots(1, 2, sharey=True)
