@@ -39,7 +39,9 @@ def draw(clients: pd.DataFrame) -> Figure:
         for phase in PHASES:
             seconds = row[f"{phase}_s"]
             if pd.notna(seconds):
-                axes.bar(place, seconds, bottom=height, color=_COLOURS[phase], width=0.9)
+                axes.bar(
+                    place, seconds, bottom=height, color=_COLOURS[phase], width=0.9, **style.bar_style(row)
+                )
                 height += seconds
         if row["outcome"] != "finished":
             axes.text(
@@ -62,6 +64,8 @@ def draw(clients: pd.DataFrame) -> Figure:
     for phase in PHASES:
         axes.bar(0, 0, color=_COLOURS[phase], label=_LABELS.get(phase, phase))
     axes.plot([], [], color="black", linewidth=1.2, label="bound: links + compute")
+    if any(map(style.bar_style, clients.to_dict("records"))):
+        style.note_extrapolated(axes)
     figure.legend(loc="outside right upper", frameon=False)
     axes.set_ylabel("time in the round (s)")
     axes.set_xlabel("device", labelpad=18)
