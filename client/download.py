@@ -10,12 +10,12 @@ from dataclasses import asdict
 import numpy as np
 
 from client.counters import read_counters
-from client.progress import Progress
 from proto import codecs
 from proto import federation_pb2 as pb
 from proto.adapter import Vector
 from proto.events import EventLog
 from proto.payload import Intake, PayloadError
+from proto.progress import Progress
 from proto.segments import SegmentDecoder, Segments
 
 

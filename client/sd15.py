@@ -7,10 +7,11 @@ diffusers' and peft's own, tensor by tensor.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
-from client.training import UnsupportedError
-from proto.adapter import AdapterLayout
+from client.training import Rank, UnsupportedError
+from proto.adapter import AdapterLayout, TensorSpec
 
 TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
 """The attention projections: what diffusers' text-to-image LoRA example adapts."""
@@ -24,6 +25,35 @@ _TEXT_WIDTH = 768
 _TIME_WIDTH = 4 * _WIDTHS[0]
 
 Named = Iterator[tuple[str, tuple[int, ...]]]
+
+
+def sd15_layout(
+    rank: Rank, target_modules: Sequence[str] = TARGET_MODULES, values: int | None = None
+) -> AdapterLayout:
+    """What a device of this rank sends: `sd15_unet_layout` or `sd15_lora_layout`; with `values` only its
+    `first_part`."""
+    whole = sd15_unet_layout() if rank == "full" else sd15_lora_layout(rank, target_modules)
+    return whole if values is None else first_part(whole, values)
+
+
+def first_part(layout: AdapterLayout, values: int) -> AdapterLayout:
+    """The first tensors of a layout, `values` in all or few more.
+
+    Of LoRA a module keeps both its factors whole, and with them its rank; any other tensor may be the last
+    one and end after a row (its first dimension).
+    """
+    kept: list[TensorSpec] = []
+    size = 0
+    for spec in layout.tensors:
+        if size >= values and ".lora_B." not in spec.name:
+            break
+        shape = spec.shape
+        if ".lora_" not in spec.name:
+            rows = math.ceil((values - size) * shape[0] / spec.size)
+            shape = (min(shape[0], rows), *shape[1:])
+        kept.append(TensorSpec(spec.name, shape))
+        size += kept[-1].size
+    return AdapterLayout(tuple(kept))
 
 
 def sd15_unet_layout() -> AdapterLayout:

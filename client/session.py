@@ -22,7 +22,6 @@ from client.device import Compute
 from client.download import Download
 from client.feedback import Feedback
 from client.presence import presence
-from client.progress import Progress
 from client.trainers import build_trainer
 from client.training import Trainer
 from client.upload import Update
@@ -34,6 +33,7 @@ from proto.events import EventLog
 from proto.exchange import ExchangeError, exchange_of
 from proto.lora import LoraLayout
 from proto.payload import PayloadError
+from proto.progress import Progress
 
 log = logging.getLogger("client")
 

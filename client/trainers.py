@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from client.sd15 import TARGET_MODULES, sd15_lora_layout, sd15_unet_layout
+from client.sd15 import TARGET_MODULES, sd15_layout
 from client.synthetic import SyntheticTrainer
 from client.training import Trainer, UnsupportedError, device_ranks
 from proto.adapter import AdapterLayout
@@ -36,7 +36,7 @@ def build_trainer(task_json: str, *, device_index: int, device_count: int) -> Tr
 
 
 def _synthetic_layout(task: dict[str, Any], device_index: int, device_count: int) -> AdapterLayout:
-    """What the task's `rank` and `target_modules` say, which are taken out of it."""
+    """What the task's `rank`, `target_modules` and `values` say, which are taken out of it."""
     rank = device_ranks(task.pop("rank"), device_count)[device_index]
     targets = task.pop("target_modules", TARGET_MODULES)
-    return sd15_unet_layout() if rank == "full" else sd15_lora_layout(rank, targets)
+    return sd15_layout(rank, targets, task.pop("values", None))

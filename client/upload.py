@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from client.counters import read_counters
-from client.progress import Progress
 from proto import codecs, federation_pb2_grpc
 from proto import federation_pb2 as pb
 from proto.adapter import Vector
 from proto.codecs import CodecError
 from proto.events import EventLog
 from proto.payload import chunks
+from proto.progress import Progress
 from proto.segments import SegmentEncoder
 
 log = logging.getLogger("client")
@@ -79,7 +79,7 @@ class Update:
                 self._write("encode_end", payload_bytes=length, **asdict(read_counters()))
             self._write("upload_start", attempt=self._attempt, offset=offset)
             yield pb.UploadPart(header=self._header(offset))
-            progress = Progress(self._events, "upload_progress", self.round_number)
+            progress = Progress(self._events, "upload_progress", self.round_number, _sent_again)
             for chunk in chunks(chain([first], pieces), offset):
                 yield pb.UploadPart(chunk=chunk)
                 progress.report(chunk.offset + len(chunk.data))
@@ -112,3 +112,7 @@ class Update:
 
     def _write(self, event: str, **fields: object) -> None:
         self._events.write(event, round=self.round_number, **fields)
+
+
+def _sent_again() -> dict[str, int]:
+    return {"retransmitted_segments": read_counters().retransmitted_segments}

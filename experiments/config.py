@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,6 +21,7 @@ from emulation.link import AccessLink
 from experiments.config_aggregation import Aggregation
 from experiments.config_network import Device, Network
 from experiments.config_section import Section
+from experiments.extrapolation.part import EmulatedPart, emulated_part
 from experiments.units import Duration, Fraction
 from proto import codecs
 from server import selection
@@ -38,6 +40,9 @@ class Adapter(Section):
     """`lora`, or `full`: the whole UNet is trained and sent, and what else stands here is of no effect."""
     rank: int = Field(4, ge=1, le=1024)
     target_modules: list[str] = Field(["to_q", "to_k", "to_v", "to_out.0"], min_length=1)
+    emulated_time: Duration | None = Field(None, gt=0)
+    """How long every transfer lasts at least, at its link's rate, until the rest is extrapolated; None: all
+    of it is sent. For the synthetic trainer; see experiments/extrapolation/part.py."""
 
 
 class Training(Section):
@@ -235,6 +240,16 @@ class Experiment(Section):
         except AggregationError as error:
             raise ValueError(f"aggregation.{error}") from error
         return self
+
+    @model_validator(mode="after")
+    def _can_extrapolate(self) -> Self:
+        _ = self.emulated_part
+        return self
+
+    @cached_property
+    def emulated_part(self) -> EmulatedPart | None:
+        """How much of every transfer is sent; None: all of it. Raises ValueError for what cannot be cut."""
+        return emulated_part(self)
 
     @property
     def base(self) -> str:

@@ -18,7 +18,8 @@ def task(experiment: Experiment) -> dict[str, Any]:
     common["rank"] = "full" if adapter.kind == "full" else experiment.ranks() if mixed else adapter.rank
     common["target_modules"] = adapter.target_modules
     if training.trainer == "synthetic":
-        return common | {"examples": 1}
+        part = experiment.emulated_part
+        return common | {"examples": 1} | ({"values": part.values} if part else {})
     return common | {
         # Every machine has a bundled base of its own.
         "base": experiment.model if experiment.model == "bundled" else experiment.base,

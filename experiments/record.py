@@ -40,6 +40,7 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
     before_upload = client.marks.get("encode_end")
     after_upload = client.marks.get("upload_end") or client.exit
     row: dict[str, Any] = {"round": client.round, "client": client.client, "outcome": client.outcome}
+    row["extrapolated"] = client.extrapolated
     row["remote"] = link is None
     row |= {f"{phase}_s": client.phase_s(phase) for phase in PHASES}
     row["turnaround_s"] = client.between_s("download_start", "upload_received")
@@ -111,6 +112,7 @@ def rounds_table(rounds: Iterable[Round], clients: pd.DataFrame) -> pd.DataFrame
                 "cohort": len(cohort),
                 "remote": int(cohort["remote"].sum()),
                 "clients_finished": len(finished),
+                "extrapolated": bool(cohort["extrapolated"].any()),
                 "discordance": one.discordance,
                 **sums,
             }

@@ -23,10 +23,11 @@ from experiments import channel_run, model, record, timeline
 from experiments.beside import Beside, describe_network
 from experiments.build import build_network
 from experiments.config import Experiment
+from experiments.extrapolation.rounds import extrapolate
 from experiments.figures import draw_run
 from experiments.fleet import Fleet, RunError
 from experiments.live import Progress
-from experiments.timeline import Event
+from experiments.timeline import Event, Round
 from proto.events import EventLog
 
 PACKAGES = ("torch", "diffusers", "peft", "transformers", "grpcio", "protobuf", "mininet", "numpy", "pandas")
@@ -51,7 +52,7 @@ class Result:
         """The `run` document of the command line."""
         keys = ["round", "latency_s", "bound_s", "payload_up_bytes", "payload_down_bytes"]
         keys += ["message_up_bytes", "message_down_bytes", "wire_up_bytes", "wire_down_bytes"]
-        keys += ["cohort", "clients_finished"]
+        keys += ["cohort", "clients_finished", "extrapolated"]
         return {
             "run_dir": str(self.run_dir),
             "valid": self.valid,
@@ -97,6 +98,7 @@ class Run:
                 "python": platform.python_version(),
                 "packages": {name: metadata.version(name) for name in PACKAGES},
             },
+            "extrapolated": asdict(part) if (part := experiment.emulated_part) else None,
             "valid": False,
             "invalid_reasons": ["the run has not ended"],
         }
@@ -176,7 +178,8 @@ class Run:
     ) -> Result:
         """Events -> tables -> verdict -> figures."""
         events = timeline.read_events(self.dir / "events", self.experiment.dilation)
-        rounds = timeline.build(events)
+        rounds, found = self._whole(timeline.build(events))
+        reasons = reasons + found
         clients = record.clients_table(rounds, self.links)
         links, dilation = self.links, self.experiment.dilation
         if self.experiment.network.channel is not None:
@@ -194,9 +197,31 @@ class Run:
         record.write_table(table, self.dir / "rounds.csv")
         record.write_table(clients, self.dir / "clients.csv")
         record.write_table(pd.DataFrame(link_rows), self.dir / "links.csv")
-        self._mark(reasons, warnings=warnings + _warnings(clients, events))
+        self._mark(reasons, warnings=warnings + self._extrapolated() + _warnings(clients, events))
         draw_run(self.dir)
         return Result(self.dir, reasons, self.manifest["warnings"], table, clients, checks)
+
+    def _whole(self, rounds: list[Round]) -> tuple[list[Round], list[str]]:
+        """The rounds as they would have been with all of every transfer, and why that cannot be trusted."""
+        experiment = self.experiment
+        if (part := experiment.emulated_part) is None:
+            return rounds, []
+        devices = experiment.network.emulated_devices
+        profiled = frozenset(
+            name for name, device in devices if experiment.seconds_per_step(device) is not None
+        )
+        deadline_s = experiment.federation.round_deadline
+        result = extrapolate(rounds, part, self.links, profiled=profiled, deadline_s=deadline_s)
+        record.write_table(pd.DataFrame(result.rows), self.dir / "extrapolation.csv")
+        return result.rounds, result.reasons
+
+    def _extrapolated(self) -> list[str]:
+        if (part := self.experiment.emulated_part) is None:
+            return []
+        share = part.values / part.whole_values
+        return [
+            f"{share:.1%} of every transfer was emulated; the rest is extrapolated, see extrapolation.csv"
+        ]
 
     def _mark(self, reasons: list[str], warnings: list[str] | None = None) -> None:
         self.manifest |= {"valid": not reasons, "invalid_reasons": reasons, "warnings": warnings or []}

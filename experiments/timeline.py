@@ -38,6 +38,9 @@ _BOUNDS = {
 # What an event holds in seconds of the clock; seconds of processor time stay as they are.
 _TIMES = ("t", "overrun_s", "took_s")
 
+# How far a transfer is, again and again: all of these are kept.
+_PROGRESS = ("download_progress", "upload_progress", "upload_arriving")
+
 # A retried upload starts once: its first byte is what counts. Everything else ends with its last event.
 _FIRST_COUNTS = ("download_start", "upload_start")
 
@@ -50,6 +53,10 @@ class ClientRound:
     client: str
     marks: dict[str, Event] = field(default_factory=dict)
     outcome: str = "unfinished"
+    progress: dict[str, list[Event]] = field(default_factory=dict)
+    """By event, in order of time: what had come down, been handed over and arrived of its transfers."""
+    extrapolated: bool = False
+    """Only the first part of its transfers took place; see experiments/extrapolation.py."""
     before: Event | None = None
     """The device's last reading of its wire counters before the first of this round."""
     exit: Event | None = None
@@ -124,6 +131,8 @@ def build(events: Iterable[Event]) -> list[Round]:
         if kind in ("aggregate_start", "round_end") and current:
             for client_round in current.clients.values():
                 client_round.marks[kind] = event
+        elif current and client in current.clients and kind in _PROGRESS:
+            current.clients[client].progress.setdefault(kind, []).append(event)
         elif current and client in current.clients:
             marks = current.clients[client].marks
             if not (kind in _FIRST_COUNTS and kind in marks):

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from proto import federation_pb2 as pb
 from proto.codecs import CodecError
 from proto.payload import PayloadError
+from proto.progress import Progress
 from proto.segments import Segments
 from server.aggregation.fedavg import OutOfRangeError
 from server.devices import Device, Refusal
@@ -51,9 +52,13 @@ class Uploads:
             if current is not None:
                 await current.discard(device.name, but=upload)
             upload.message_bytes += first.ByteSize()
+            progress = Progress(
+                self._federation.events, "upload_arriving", header.key.round, lambda: {"client": device.name}
+            )
             async for part in _until_closed(parts, upload):
                 upload.message_bytes += part.ByteSize()
                 upload.take(part.chunk)
+                progress.report(upload.received)
                 await upload.room()
             arrived = time.monotonic()
             complete = await upload.absorbed()

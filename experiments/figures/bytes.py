@@ -25,12 +25,13 @@ def draw(clients: pd.DataFrame) -> Figure:
     ):
         for index, device in enumerate(devices):
             rows = finished[finished["client"] == device]
+            looks = style.bar_style(rows.iloc[0].to_dict())
             for offset, (level, (colour, ink)) in enumerate(_LEVELS.items()):
                 megabytes = rows[f"{level}_{way}_bytes"].mean() / 1e6
                 if pd.isna(megabytes):
                     continue  # A remote device's: nobody here counts them.
                 place = index * 4 + offset
-                axes.bar(place, megabytes, color=colour, width=0.95)
+                axes.bar(place, megabytes, color=colour, width=0.95, **looks)
                 text = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 7, "color": ink}
                 axes.text(place, 0, f" {megabytes:.3f}", **text)
             least = rows[f"payload_{way}_bytes"].mean() / 1e6 * FRAME_BYTES / SEGMENT_BYTES
@@ -40,6 +41,8 @@ def draw(clients: pd.DataFrame) -> Figure:
         axes.set_ylabel("MB a round, mean")
     for level, (colour, _) in _LEVELS.items():
         axes.bar(0, 0, color=colour, label=level)
+    if any(map(style.bar_style, finished.to_dict("records"))):
+        style.note_extrapolated(axes)
     axes.plot([], [], color="black", linewidth=1.2, label="bound: payload\nin full frames")
     figure.legend(loc="outside right upper", frameon=False)
     return figure

@@ -30,7 +30,8 @@ def draw(clients: pd.DataFrame) -> Figure:
         for phase in PHASES:
             seconds = row[f"{phase}_s"]
             if pd.notna(seconds):
-                axes.bar(place, seconds, bottom=height, color=style.PHASE_COLOURS[phase], width=0.9)
+                colour = style.PHASE_COLOURS[phase]
+                axes.bar(place, seconds, bottom=height, color=colour, width=0.9, **style.bar_style(row))
                 height += seconds
         if row["outcome"] != "finished":
             axes.text(
@@ -53,6 +54,8 @@ def draw(clients: pd.DataFrame) -> Figure:
     for phase in PHASES:
         axes.bar(0, 0, color=style.PHASE_COLOURS[phase], label=_LABELS.get(phase, phase))
     axes.plot([], [], color="black", linewidth=1.2, label="bound: links + compute")
+    if any(map(style.bar_style, clients.to_dict("records"))):
+        style.note_extrapolated(axes)
     figure.legend(loc="outside right upper", frameon=False)
     axes.set_ylabel("time in the round (s)")
     axes.set_xlabel("device", labelpad=18)

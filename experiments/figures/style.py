@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette (https://jfly.uni-koeln.de/color/): told apart by the colour-blind and in print.
@@ -34,6 +37,10 @@ PHASE_COLOURS = {
 }
 """What a device does in a round (experiments/timeline.py), in figures and reports alike."""
 
+EXTRAPOLATED: dict[str, Any] = {"hatch": "////", "edgecolor": "white", "linewidth": 0}
+"""Of bars whose numbers were not all measured: of each transfer the first part was."""
+EXTRAPOLATED_NOTE = "extrapolated from\na steady part"
+
 INVALID_NOTE = "INVALID RUN: see manifest.json"
 
 
@@ -52,6 +59,16 @@ def new_figure(width_in: float, height_in: float) -> Figure:
         }
     )
     return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def bar_style(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    """Of bars that show a row of clients.csv or rounds.csv."""
+    return EXTRAPOLATED if row.get("extrapolated", False) else {}
+
+
+def note_extrapolated(axes: Axes) -> None:
+    """An entry of the legend for such bars."""
+    axes.bar(0, 0, color=GREY, label=EXTRAPOLATED_NOTE, **EXTRAPOLATED)
 
 
 def save(figure: Figure, path: Path, *, valid: bool) -> list[Path]:
