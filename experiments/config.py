@@ -19,6 +19,7 @@ from client.sd15 import sd15_lora_layout
 from emulation.link import AccessLink
 from experiments.config_aggregation import Aggregation
 from experiments.config_network import Device, Network
+from experiments.config_privacy import Privacy
 from experiments.config_section import Section
 from experiments.units import Duration, Fraction
 from proto import codecs
@@ -161,6 +162,7 @@ class Experiment(Section):
     downlink: Downlink = Downlink()
     aggregation: Aggregation = Aggregation()
     federation: Federation = Federation()
+    privacy: Privacy = Privacy()
     network: Network
     emulation: Emulation = Emulation()
     output: Path = Path("runs")
