@@ -73,8 +73,6 @@ def check_privacy(experiment: Experiment, options: AggregationOptions) -> None:
     options.check_privacy()
     if experiment.uplink.error_feedback == "on":
         raise ValueError("uplink.error_feedback: what is left of earlier updates was never clipped: off")
-    if federation.late != "refuse":
-        raise ValueError("federation.late: a late update beside a device's next one counts twice: refuse")
     devices = len(experiment.expanded_devices())
     policy = selection.parse(federation.selection, devices=devices, fraction=federation.cohort, seed=0)
     if isinstance(policy, selection.PowerOfChoice):

@@ -37,9 +37,9 @@ class ClientPrivacy:
         if self.clip_norm is None or self.noise_multiplier is None:
             raise PrivacyError("clip_norm and noise_multiplier go together: clipping bounds what noise hides")
         if not 0 < self.clip_norm < math.inf:
-            raise PrivacyError(f"clip_norm: {self.clip_norm:g} is not above 0")
+            raise PrivacyError(f"clip_norm: {self.clip_norm:g}; it must be above 0")
         if not 0 <= self.noise_multiplier < math.inf:
-            raise PrivacyError(f"noise_multiplier: {self.noise_multiplier:g} is below 0")
+            raise PrivacyError(f"noise_multiplier: {self.noise_multiplier:g}; it must be 0 or more")
 
     def noise_std(self, cohort: int) -> float:
         """s: of the noise that one device of a cohort of so many adds to each value of its update."""

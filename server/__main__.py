@@ -196,8 +196,6 @@ def _privacy(arguments: argparse.Namespace, options: AggregationOptions) -> Clie
     if arguments.clip_norm is None and arguments.noise_multiplier is None:
         return None
     options.check_privacy()
-    if arguments.staleness_exponent is not None:
-        raise PrivacyError("--staleness-exponent: a late update beside a device's next one counts twice")
     if arguments.error_feedback == "on":
         raise PrivacyError("--error-feedback on: what is left of earlier updates was never clipped")
     return ClientPrivacy(arguments.clip_norm, arguments.noise_multiplier, arguments.seed)

@@ -140,7 +140,7 @@ class AggregationOptions:
             raise AggregationError(
                 f"method: {self._name} cannot take a late update into a later round: federation.late=refuse"
             )
-        if late and self.mean == "uniform":
+        if late and self.mean == "uniform":  # And beside its device's next one it would count twice.
             raise AggregationError(
                 "mean: uniform leaves a late update no smaller weight than others: weighted, or "
                 "federation.late=refuse"
