@@ -19,6 +19,7 @@ import numpy as np
 
 from client.counters import read_counters
 from client.device import Compute
+from client.differential_privacy import PrivateUpdates
 from client.download import Download
 from client.feedback import Feedback
 from client.presence import presence
@@ -33,6 +34,7 @@ from proto.events import EventLog
 from proto.exchange import ExchangeError, exchange_of
 from proto.lora import LoraLayout
 from proto.payload import PayloadError
+from proto.privacy import privacy_of
 from proto.progress import Progress
 
 log = logging.getLogger("client")
@@ -86,6 +88,7 @@ class Session:
         """The last round whose payload was whole: what it brought is in force here."""
         self._unsent: Update | None = None
         self._feedback: Feedback | None = None
+        self._private: PrivateUpdates | None = None
 
     def run(self) -> None:
         """Take part until the server says finish. Raises SessionError."""
@@ -129,13 +132,15 @@ class Session:
                 joined.task_json, device_index=joined.device_index, device_count=joined.device_count
             )
             self.events.write("prepare_end", examples=self._trainer.examples)
+        if (privacy := privacy_of(joined)) is not None:
+            self._private = PrivateUpdates(privacy, joined.device_index, self.events)
         registered = stub.Register(
             pb.RegisterRequest(
                 client_id=self.client_id,
                 session=self._session,
                 run_id=self._run_id,
                 layout_digest=self._trainer.layout.digest,
-                examples=self._trainer.examples,
+                examples=1 if self._private else self._trainer.examples,
             ),
             timeout=self.reconnect_s,
         )
@@ -257,6 +262,8 @@ class Session:
         np.subtract(update, lora.take(adapter, exchange.trained), out=update)
         self._adapter = None if exchange.trained == "AB" else adapter
         if start.error_feedback:
+            if self._private:
+                raise SessionError(f"{self.server} asks for error feedback, which no clipping bounds")
             self._feedback = self._feedback or Feedback(self.events, number)
             self._feedback.add_to(update)
         crc = 0
@@ -265,6 +272,8 @@ class Session:
             crc = zlib.crc32(adapter.data)
         key = pb.UploadKey(client_id=self.client_id, session=self._session, run_id=self._run_id, round=number)
         told = {"steps": result.steps, "loss": result.loss, "adapter_crc32": crc}
+        if self._private is not None:
+            told |= self._private.apply(update, number, start.cohort)
         return Update(key, start.uplink_codec, update, told, self.events)
 
     def _send(self, stub: federation_pb2_grpc.FederationStub) -> None:

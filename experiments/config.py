@@ -20,12 +20,13 @@ from client.sd15 import sd15_lora_layout
 from emulation.link import AccessLink
 from experiments.config_aggregation import Aggregation
 from experiments.config_network import Device, Network
+from experiments.config_privacy import Privacy, check_privacy
 from experiments.config_section import Section
 from experiments.extrapolation.part import EmulatedPart, emulated_part
 from experiments.units import Duration, Fraction
 from proto import codecs
 from server import selection
-from server.aggregation.options import AggregationError
+from server.aggregation.options import AggregationError, AggregationOptions
 from server.downlink import parse_exact
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
@@ -166,6 +167,7 @@ class Experiment(Section):
     downlink: Downlink = Downlink()
     aggregation: Aggregation = Aggregation()
     federation: Federation = Federation()
+    privacy: Privacy = Privacy()
     network: Network
     emulation: Emulation = Emulation()
     output: Path = Path("runs")
@@ -229,7 +231,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _can_aggregate(self) -> Self:
-        options = self.aggregation.options()
+        options = self.aggregation_options
         try:
             options.check_devices([] if self.adapter.kind == "full" else self.ranks())
             options.check_rounds(
@@ -237,6 +239,7 @@ class Experiment(Section):
                 delta=self.downlink.delta,
                 error_feedback=self.uplink.error_feedback == "on",
             )
+            check_privacy(self, options)
         except AggregationError as error:
             raise ValueError(f"aggregation.{error}") from error
         return self
@@ -255,6 +258,11 @@ class Experiment(Section):
     def base(self) -> str:
         """The checkpoint that diffusers loads."""
         return str(BUNDLED_BASE) if self.model == "bundled" else self.model
+
+    @property
+    def aggregation_options(self) -> AggregationOptions:
+        """What the server is asked for."""
+        return self.aggregation.options(private=self.privacy.differential)
 
     def expanded_devices(self) -> list[tuple[str, Device]]:
         """dev0, dev1, ... with what each was asked to be."""

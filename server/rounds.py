@@ -19,6 +19,7 @@ from proto.events import EventLog
 from proto.exchange import Exchange
 from proto.federation_pb2 import STATUS_LATE, Status
 from proto.lora import LoraLayout
+from proto.privacy import ClientPrivacy
 from server.aggregation.aggregator import Aggregator, Kept
 from server.aggregation.fedavg import Tally
 from server.aggregation.options import AggregationOptions
@@ -61,6 +62,8 @@ class Plan:
     aggregation: AggregationOptions = field(default_factory=AggregationOptions)
     ranks: tuple[int, ...] = ()
     """Each device's LoRA rank, in the devices' order; empty: the initial adapter's."""
+    privacy: ClientPrivacy | None = None
+    """What devices do to their updates before they send them; None: nothing."""
 
 
 class OpenRound:
@@ -77,6 +80,7 @@ class OpenRound:
         share: float,
     ) -> None:
         self.number = number
+        self.cohort_size = len(cohort)
         self.payloads = payloads
         self.uplink = uplink
         self.pending = set(cohort)

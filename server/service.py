@@ -8,6 +8,7 @@ import grpc
 
 from proto import federation_pb2 as pb
 from proto import federation_pb2_grpc
+from proto.privacy import message
 from server.aggregation.fedavg import LARGEST_WEIGHT
 from server.devices import Device, Outbox, Refusal, Sending
 from server.receiving import Uploads
@@ -37,6 +38,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             task_json=self._task_json,
             device_index=device.index,
             device_count=len(self._registry.devices),
+            privacy=message(self._federation.plan.privacy),
         )
 
     async def Register(
@@ -127,6 +129,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             trained_factors=exchange.trained,
             merge_rank=exchange.merge_rank,
             fresh_seed=exchange.fresh,
+            cohort=current.cohort_size,
         )
         sending = Sending(current.number, broadcast, start.offset)
         if device.outbox is outbox:

@@ -110,10 +110,12 @@ def _learning(preset: Preset) -> Iterator[Point]:
     for scheme in preset.schemes:
         yield Point("learning", "bundled", scheme, "the cell", (rounds,))
     for noise in preset.noise_multipliers:
-        private = (f"privacy.clip_norm={CLIP_NORM}", f"privacy.noise_multiplier={noise}")
+        private = (f"privacy.clip_norm={CLIP_NORM}", f"privacy.noise_multiplier={noise}", *_UNIFORM)
         yield Point("privacy", "bundled", PRIVATE_SCHEME, f"noise {noise:g}", (rounds, *private))
 
 
+_UNIFORM = ("aggregation.mean=uniform",)
+"""What differential privacy asks for: how many examples a device has is its own affair."""
 _CELL_LINK = "up: {rate: 10mbit, delay: 20ms}, down: {rate: 20mbit, delay: 20ms}"
 """That of configs/paper.yaml, of a device with compute.profile."""
 
