@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from emulation import sandbox
-from experiments import cli_sweep, config, remote
+from experiments import cli_leaks, cli_sweep, config, remote
 from experiments.cli_common import AsJson, Config, Overrides, RunDir, end_bench, interruptible, print_json
 from experiments.cli_compression import bench_compression
 from experiments.cli_paper import paper
@@ -193,6 +193,7 @@ def trace(
 
 app.command()(cli_sweep.sweep)
 app.command()(paper)
+app.command()(cli_leaks.leaks)
 
 bench = typer.Typer(no_args_is_help=True, help="Measure fedcell itself; tables as JSON and Markdown.")
 app.add_typer(bench, name="bench")
