@@ -21,6 +21,7 @@ from experiments import cli_leaks, cli_sweep, config, remote
 from experiments.cli_common import AsJson, Config, Overrides, RunDir, end_bench, interruptible, print_json
 from experiments.cli_compression import bench_compression
 from experiments.cli_paper import paper
+from experiments.cli_report import report
 from experiments.config import Experiment
 from experiments.preflight import check_inputs, read_trained_manifest
 
@@ -194,6 +195,7 @@ def trace(
 app.command()(cli_sweep.sweep)
 app.command()(paper)
 app.command()(cli_leaks.leaks)
+app.command()(report)
 
 bench = typer.Typer(no_args_is_help=True, help="Measure fedcell itself; tables as JSON and Markdown.")
 app.add_typer(bench, name="bench")

@@ -24,8 +24,7 @@ Event = dict[str, Any]
 
 PHASES = ("download", "gate", "compute", "encode", "upload", "wait", "aggregate")
 
-# phase -> the marks it runs between
-_BOUNDS = {
+PHASE_MARKS = {
     "download": ("download_start", "download_end"),
     "gate": ("download_end", "compute_start"),
     "compute": ("compute_start", "compute_end"),
@@ -34,6 +33,7 @@ _BOUNDS = {
     "wait": ("upload_received", "aggregate_start"),
     "aggregate": ("aggregate_start", "round_end"),
 }
+"""phase -> the marks it runs between."""
 
 # What an event holds in seconds of the clock; seconds of processor time stay as they are.
 _TIMES = ("t", "overrun_s", "took_s")
@@ -68,7 +68,7 @@ class ClientRound:
 
     def phase_s(self, phase: str) -> float | None:
         """Seconds of a phase; None where it did not end."""
-        return self.between_s(*_BOUNDS[phase])
+        return self.between_s(*PHASE_MARKS[phase])
 
     def between_s(self, first: str, last: str) -> float | None:
         """Seconds from one mark to another; None where one is missing."""

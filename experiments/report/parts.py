@@ -1,4 +1,4 @@
-"""What sections are made of: tables, pictures, facts, callouts, code. All of them escape what they are given."""
+"""What sections are made of: tables, pictures, facts, callouts, code. All escape what they are given."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ def paragraph(text: Text) -> Markup:
     return Markup("<p>{}</p>").format(text)
 
 
+def heading(text: Text) -> Markup:
+    """Below a section's title."""
+    return Markup("<h3>{}</h3>").format(text)
+
+
 def table(
     headers: Sequence[str], rows: Iterable[Sequence[Text]], *, left: int = 1, caption: str = ""
 ) -> Markup:
-    """A table that scrolls sideways by itself where it is too wide; all but the first `left` columns to the right."""
+    """A table, which scrolls by itself where it is too wide; columns after the first `left` are numbers."""
 
     def cells(tag: str, values: Sequence[Text]) -> Markup:
         return Markup("").join(
@@ -91,5 +96,6 @@ def picture(path: Path, alt: str, caption: str = "") -> Markup:
     content = base64.b64encode(path.read_bytes()).decode()
     about = Markup("<figcaption>{}</figcaption>").format(caption) if caption else ""
     return Markup(
-        '<figure class="picture"><div class="scroll" tabindex="0"><img src="data:{};base64,{}" alt="{}"></div>{}</figure>'
+        '<figure class="picture"><div class="scroll" tabindex="0">'
+        '<img src="data:{};base64,{}" alt="{}"></div>{}</figure>'
     ).format(_MEDIA[path.suffix.lower()], content, alt, about)
