@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from client.training import Rank, UnsupportedError
+from client.training import Rank
+from client.unet_layout import lora_layout
 from proto.adapter import AdapterLayout, TensorSpec
 
 TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
@@ -62,27 +63,11 @@ def sd15_unet_layout() -> AdapterLayout:
 
 
 def sd15_lora_layout(rank: int, target_modules: Sequence[str] = TARGET_MODULES) -> AdapterLayout:
-    """LoRA of `rank` on the modules whose name ends with one of `target_modules`, named as peft saves it.
+    """LoRA of `rank` on its modules, as client.unet_layout.lora_layout.
 
-    By default to_q, to_k, to_v, to_out.0 of every attention: 199,296 x rank values. Raises
-    UnsupportedError for a target that is no linear layer or convolution of the UNet.
+    By default to_q, to_k, to_v, to_out.0 of every attention: 199,296 x rank values.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-    unmatched = set(target_modules)
-    for name, shape in _unet():
-        module, _, kind = name.rpartition(".")
-        matched = {t for t in target_modules if f".{module}".endswith(f".{t}")}
-        if kind != "weight" or len(shape) < 2 or not matched:
-            continue
-        unmatched -= matched
-        outputs, *inputs = shape
-        shapes[f"unet.{module}.lora_A.weight"] = (rank, *inputs)
-        # A convolution's B is one of 1x1.
-        shapes[f"unet.{module}.lora_B.weight"] = (outputs, rank, *([1] * (len(inputs) - 1)))
-    if unmatched:
-        missing = ", ".join(sorted(unmatched))
-        raise UnsupportedError(f"Stable Diffusion v1.5's UNet has no module {missing} to adapt")
-    return AdapterLayout.of(shapes)
+    return lora_layout(_unet(), rank, target_modules, "Stable Diffusion v1.5")
 
 
 def _unet() -> Named:

@@ -18,7 +18,9 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from client.sd15 import sd15_lora_layout
 from emulation.link import AccessLink
+from experiments import computing, round_needs
 from experiments.config_aggregation import Aggregation
+from experiments.config_compute import Compute
 from experiments.config_network import Device, Network
 from experiments.config_privacy import Privacy, check_privacy
 from experiments.config_schemes import Central, Scheme, refuse_what_means_nothing
@@ -63,14 +65,6 @@ class Training(Section):
     is drawn rather than how, count little; None: every step counts alike."""
     proximal_mu: float = Field(0.0, ge=0)
     """FedProx (arXiv 1812.06127): mu/2 |w - w_global|^2 is added to every device's objective."""
-
-
-class Compute(Section):
-    """Measured on this machine (None), or the profile of a named device."""
-
-    seconds_per_step: Duration | None = None
-    server_seconds_per_step: Duration | None = None
-    """Of the server, which trains where training.scheme=central; None: measured."""
 
 
 class Link(Section):
@@ -265,6 +259,23 @@ class Experiment(Section):
         """How much of every transfer is sent; None: all of it. Raises ValueError for what cannot be cut."""
         return emulated_part(self)
 
+    @model_validator(mode="after")
+    def _can_compute_and_divide(self) -> Self:
+        computing.check(self)
+        if self.network.cell is not None:
+            self._divide_the_cell()
+        return self
+
+    def _divide_the_cell(self) -> None:
+        """By what a usual round asks of its devices."""
+        try:
+            needs = round_needs.needs(self, round_needs.USUAL_ROUND)
+            if needs is None:
+                raise ValueError("how long devices train is measured; a division needs compute.profile")
+            self.network.divide([needs[name] for name, _ in self.network.emulated_devices])
+        except ValueError as error:
+            raise ValueError(f"network.cell: {error}") from error
+
     @property
     def base(self) -> str:
         """The checkpoint that diffusers loads."""
@@ -288,10 +299,8 @@ class Experiment(Section):
         return [device.rank or self.adapter.rank for _, device in self.expanded_devices()]
 
     def seconds_per_step(self, device: Device) -> float | None:
-        """The compute profile that holds for a device; None: measured."""
-        if device.seconds_per_step is not None:
-            return device.seconds_per_step
-        return self.compute.seconds_per_step
+        """How long a local step takes a device, by its own or everybody's profile; None: measured."""
+        return computing.seconds_per_step(self, device)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -341,9 +350,11 @@ def _keys_beside(location: tuple[int | str, ...]) -> set[str]:
     for part in location[:-1]:
         if isinstance(part, int):
             continue
+        if part not in model.model_fields:
+            continue  # A name in a mapping.
         annotation = model.model_fields[part].annotation
-        inner = getattr(annotation, "__args__", (annotation,))[0]
-        model = inner if isinstance(inner, type) else model
+        inner = getattr(annotation, "__args__", (annotation,))
+        model = next((one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)), model)
     return {field.alias or name for name, field in model.model_fields.items()}
 
 

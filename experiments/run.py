@@ -19,7 +19,7 @@ import pandas as pd
 
 from emulation.calibration import Check, calibrate
 from emulation.launcher import Launcher
-from experiments import channel_run, model, privacy, record, timeline
+from experiments import analytic_run, channel_run, computing, energy, model, privacy, record, timeline
 from experiments.beside import Beside, describe_network
 from experiments.build import build_network
 from experiments.config import Experiment
@@ -52,7 +52,7 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The `run` document of the command line."""
-        keys = ["round", "latency_s", "bound_s", "payload_up_bytes", "payload_down_bytes"]
+        keys = ["round", "latency_s", "bound_s", "analytic_s", "payload_up_bytes", "payload_down_bytes"]
         keys += ["message_up_bytes", "message_down_bytes", "wire_up_bytes", "wire_down_bytes"]
         keys += ["cohort", "clients_finished", "extrapolated", *privacy.COLUMNS]
         return {
@@ -100,10 +100,13 @@ class Run:
                 "python": platform.python_version(),
                 "packages": {name: metadata.version(name) for name in PACKAGES},
             },
+            "compute": computing.describe(experiment),
             "extrapolated": asdict(part) if (part := experiment.emulated_part) else None,
             "valid": False,
             "invalid_reasons": ["the run has not ended"],
         }
+        if (division := experiment.network.division) is not None:
+            self.manifest["allocation"] = division.describe()
 
     def execute(self) -> Result:
         """All of it. The run directory tells how far it came, whatever happens."""
@@ -187,7 +190,11 @@ class Run:
         if self.experiment.network.channel is not None:
             clients, found, links = channel_run.conclude(self.dir, dilation, rounds, clients, links)
             reasons = reasons + found
+        clients = energy.with_energy(clients, self.experiment)
         table = privacy.add_columns(record.rounds_table(rounds, clients), rounds, self.experiment)
+        table.insert(
+            4, "analytic_s", pd.Series(analytic_run.latencies_s(self.experiment, rounds), dtype=float)
+        )
         reasons = reasons + record.contradictions(clients, links, dilation)
         reasons = reasons + privacy.contradictions(rounds, self.experiment)
         self.manifest["privacy"] = private = privacy.report(table, clients, self.experiment)
@@ -201,7 +208,8 @@ class Run:
         record.write_table(table, self.dir / "rounds.csv")
         record.write_table(clients, self.dir / "clients.csv")
         record.write_table(pd.DataFrame(link_rows), self.dir / "links.csv")
-        self._mark(reasons, warnings=warnings + self._extrapolated() + _warnings(clients, events))
+        warnings = warnings + self._extrapolated() + computing.warnings(self.experiment)
+        self._mark(reasons, warnings=warnings + _warnings(clients, events))
         draw_run(self.dir)
         return Result(self.dir, reasons, self.manifest["warnings"], table, clients, checks, private)
 
