@@ -97,7 +97,7 @@ def claims(table: pd.DataFrame) -> Iterator[str]:
                 )
 
 
-def where_not(table: pd.DataFrame, bandwidth: pd.DataFrame) -> Iterator[str]:
+def where_not(table: pd.DataFrame, bandwidth: pd.DataFrame, energy: pd.DataFrame) -> Iterator[str]:
     """Where the claim does not hold, or holds for a while only: from the tables, whatever they say."""
     for row in table.to_dict("records"):
         if not row["scheme"].startswith("lora"):
@@ -115,6 +115,11 @@ def where_not(table: pd.DataFrame, bandwidth: pd.DataFrame) -> Iterator[str]:
             )
         if row["loss_ratio"] > _WORSE:
             yield f"{what} ends with a higher loss than {row['against']}: {row['loss_ratio'] - 1:+.1%}."
+    for scheme, own in energy[~energy["feasible"].astype(bool)].groupby("scheme", sort=False):
+        yield (
+            f"{SCHEMES[str(scheme)].title} does not fit the memory of {', '.join(own['profile'])}: their times "
+            "and energy are of devices that had enough."
+        )
     full = bandwidth[bandwidth["scheme"] == FULL].set_index("rate_up_bps")["own_s"]
     for scheme, own in bandwidth[bandwidth["scheme"] != FULL].groupby("scheme", sort=False):
         factors = (full / own.set_index("rate_up_bps")["own_s"]).dropna().sort_index()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments import computing
 from experiments.config import Experiment
 from experiments.paper.plan import LABELS
 from experiments.sweep import Sweep, Trial
@@ -80,7 +81,7 @@ def _asked(experiment: Experiment) -> pd.DataFrame:
                 "rtt_s": link.up.delay_s + link.down.delay_s,
                 "packet_loss": link.up.loss,
                 "congestion_control": device.congestion_control or experiment.network.congestion_control,
-                "profile": experiment.compute_profile(device) or "",
+                "profile": profile.name if (profile := computing.profile_of(experiment, device)) else "",
             }
         )
     return pd.DataFrame(rows)

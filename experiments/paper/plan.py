@@ -72,7 +72,7 @@ def _links(preset: Preset) -> Iterator[Point]:
         text = f"{min(links.rates_mbit):g} to {max(links.rates_mbit):g} Mbit/s"
         for scheme in preset.link_schemes:
             part = (f"adapter.emulated_time={links.emulated_s}s",) if scheme == FULL else ()
-            changes = (*part, f"dilation={links.dilation}", f"rounds={links.rounds}", "network.sharing=none")
+            changes = (*part, f"dilation={links.dilation}", f"rounds={links.rounds}", *_OWN_LINKS)
             yield Point("bandwidth", "sd15", scheme, text, (*changes, devices))
 
 
@@ -81,7 +81,7 @@ def _cells(preset: Preset) -> Iterator[Point]:
     for scheme, sizes in preset.cell_sizes.items():
         for size in sizes:
             # Calibration takes most of the time of a large cell: its devices are measured one by one.
-            changes = ("rounds=1", _devices([f"count: {size}, {_CELL_LINK}"]))
+            changes = ("rounds=1", _ALIKE, _devices([f"count: {size}, {_CELL_LINK}"]))
             yield Point("devices", "sd15", scheme, f"{size} devices", changes)
 
 
@@ -90,7 +90,7 @@ def _paths(preset: Preset) -> Iterator[Point]:
     links = (_link(10, rtt_ms / 2, loss) for rtt_ms, loss in preset.paths)
     devices = _devices(f"count: {preset.path_devices}, {link}" for link in links)
     for control in CONGESTION_CONTROLS:
-        changes = ("dilation=1", f"rounds={preset.path_rounds}", "network.sharing=none")
+        changes = ("dilation=1", f"rounds={preset.path_rounds}", *_OWN_LINKS)
         control_set = f"network.congestion_control={control}"
         yield Point("paths", "sd15", "lora-4", control, (*changes, control_set, devices))
 
@@ -117,7 +117,10 @@ def _learning(preset: Preset) -> Iterator[Point]:
 _UNIFORM = ("aggregation.mean=uniform",)
 """What differential privacy asks for: how many examples a device has is its own affair."""
 _CELL_LINK = "up: {rate: 10mbit, delay: 20ms}, down: {rate: 20mbit, delay: 20ms}"
-"""That of configs/paper.yaml, of a device with compute.profile."""
+"""That of configs/paper.yaml."""
+_ALIKE = "compute.profile=laptop_gpu"
+"""Where links are what differs."""
+_OWN_LINKS = (_ALIKE, "network.sharing=none")
 
 
 def _link(rate_mbit: float, delay_ms: float = 20, loss_percent: float = 0) -> str:

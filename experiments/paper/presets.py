@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from client.diffusion.retrieval import Split
-from experiments.paper.schemes import BEST, BEST_CODEC, CENTRAL, FULL, SCHEMES
+from experiments.paper.schemes import BEST, BEST_CODEC, FULL, SCHEMES
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ FULL_SUITE = Preset(
     rounds=5,
     schemes=tuple(SCHEMES),
     links=(Links((0.5, 1.0, 2.0, 5.0), 0.2, 10, 3), Links((10.0, 20.0, 50.0, 100.0), 1.0, 2, 3)),
-    link_schemes=(FULL, "lora-4", BEST, BEST_CODEC, CENTRAL),
+    link_schemes=(FULL, "lora-4", BEST, BEST_CODEC),
     cell_sizes=dict.fromkeys(("lora-4", BEST_CODEC), (2, 4, 8, 16, 32)),
     paths=(
         *((rtt, 1.0) for rtt in (10.0, 20.0, 40.0, 80.0, 160.0)),

@@ -80,7 +80,7 @@ class Suite:
 
     @property
     def limits(self) -> list[str]:
-        return list(where_not(self.tables["headline"], self.tables["bandwidth"]))
+        return list(where_not(*(self.tables[name] for name in ("headline", "bandwidth", "energy"))))
 
     @property
     def troubles(self) -> list[str]:

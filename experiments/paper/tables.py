@@ -38,16 +38,14 @@ def cost_by_round(measured: Measured) -> pd.DataFrame:
 def latency(measured: Measured) -> pd.DataFrame:
     """A row a family and scheme: the mean round's latency, and its phases on the device that was last.
 
-    `other_s` is what no phase covers: before the first byte goes down, and between two phases.
+    `other_s` is what no phase of a device covers: before the first byte goes down, between two phases, and
+    what the server computes where it trains.
     """
     devices = _part(measured.devices, "schemes", "learning")
     rounds = _part(measured.rounds, "schemes", "learning")
-    slowest = devices.loc[devices.groupby(["trial", "round"])["own_s"].idxmax()]
     phases = [f"{phase}_s" for phase in PHASES]
-    stacked = slowest[[*HEAD, "round", *phases]].merge(
-        rounds[["trial", "round", "latency_s", "bound_s", "analytic_s", "extrapolated"]],
-        on=["trial", "round"],
-    )
+    slowest = devices.loc[devices.groupby(["trial", "round"])["own_s"].idxmax().dropna()]
+    stacked = rounds.merge(slowest[["trial", "round", *phases]], on=["trial", "round"], how="left")
     stacked[phases] = stacked[phases].fillna(0.0)
     stacked["other_s"] = (stacked["latency_s"] - stacked[phases].sum(axis=1)).clip(lower=0)
     return over_seeds(stacked, _BOTH, ["latency_s", *phases, "other_s", "bound_s", "analytic_s"])
@@ -73,11 +71,20 @@ def paths(measured: Measured) -> pd.DataFrame:
 
 
 def energy(measured: Measured) -> pd.DataFrame:
-    """A row a scheme and device profile: a round's own latency and energy."""
-    devices = _part(measured.devices, "schemes").copy()
-    devices["energy_j"] = devices[["energy_compute_j", "energy_radio_j"]].sum(axis=1, min_count=1)
-    values = ["own_s", "energy_compute_j", "energy_radio_j", "energy_j"]
-    return over_seeds(devices, ["scheme", "profile"], values)
+    """A row a scheme and device profile: own latency and energy of a round, mean over all rounds of a run.
+
+    `feasible`: whether the device has the memory that training takes at least. What a server spends is no
+    part of it.
+    """
+    devices, rounds = _part(measured.devices, "schemes"), _part(measured.rounds, "schemes")
+    values = ["own_s", "energy_compute_j", "energy_radio_j"]
+    by = [*HEAD, "client", "profile", "feasible"]
+    sums = devices.groupby(by, sort=False, dropna=False)
+    spent = sums[values].sum(min_count=1).join(sums["extrapolated"].any()).reset_index()
+    ran = spent["trial"].map(rounds.groupby("trial")["round"].nunique())
+    spent[values] = spent[values].div(ran, axis=0)
+    spent["energy_j"] = spent[["energy_compute_j", "energy_radio_j"]].sum(axis=1, min_count=1)
+    return over_seeds(spent, ["scheme", "profile", "feasible"], [*values, "energy_j"])
 
 
 def analytic(measured: Measured) -> pd.DataFrame:
@@ -132,9 +139,10 @@ def prepared(found: Measured) -> Measured:
     """With each device's own latency, and every column that a table asks for: missing where no run has it."""
     devices = found.devices.copy()
     wanted = [f"{phase}_s" for phase in PHASES]
-    wanted += ["energy_compute_j", "energy_radio_j", "extrapolated", "bound_s", "profile"]
+    wanted += ["energy_compute_j", "energy_radio_j", "feasible", "extrapolated", "bound_s", "profile"]
     devices = devices.reindex(columns=[*devices.columns, *(c for c in wanted if c not in devices)])
     devices["own_s"] = devices[[f"{phase}_s" for phase in OWN_PHASES]].sum(axis=1, min_count=1)
+    devices["feasible"] = ~devices["feasible"].isin([False, "False"])
     rounds = found.rounds
     wanted = ["analytic_s", "extrapolated", "secagg_s", "secagg_bytes", "epsilon", "latency_s", "bound_s"]
     rounds = rounds.reindex(columns=[*rounds.columns, *(c for c in wanted if c not in rounds)])

@@ -33,6 +33,7 @@ def clients_of(trial: Trial) -> pd.DataFrame:
             row |= {"download_s": 1.0, "gate_s": 0.0, "compute_s": 2.0 + index, "encode_s": 0.0}
             row |= {"upload_s": up / 1e6, "wait_s": 0.0, "aggregate_s": 0.5, "bound_s": 2.5 + up / 1e6}
             row |= {"wire_up_bytes": up, "wire_down_bytes": 2 * up, "retransmitted_segments": 0}
+            row["feasible"] = scheme != "full" or index > 0
             row |= {"energy_compute_j": 10.0, "energy_radio_j": up / 1e6}
             rows.append(row)
     return pd.DataFrame(rows)

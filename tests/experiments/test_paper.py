@@ -109,10 +109,11 @@ def test_factors_are_between_trials_of_one_seed_and_say_where_they_do_not_hold(t
     central = by_key.loc["bundled", "lora-16", "central"]
     # 12 MB a round against 9 MB once.
     assert (central["bytes_factor"], central["break_even_rounds"]) == (pytest.approx(4.5 / 12), 0.75)
-    told = list(headline.where_not(table, tables.bandwidth(measured_)))
+    told = list(headline.where_not(table, tables.bandwidth(measured_), tables.energy(measured_)))
     assert any("LoRA r=16 has sent as much as central" in line and "0.75 rounds" in line for line in told)
     assert any("LoRA r=4 ends with a higher loss than full: +20.0%" in line for line in told)
     assert any("at 0.5 Mbit/s" in line and "at 100 Mbit/s" in line for line in told)
+    assert any("full does not fit the memory of phone" in line for line in told)
     assert any("1e+03 times fewer bytes" in line for line in headline.claims(table))
 
 

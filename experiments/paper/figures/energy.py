@@ -10,6 +10,7 @@ from experiments.paper.figures import marks
 from experiments.paper.schemes import SCHEMES
 
 _MARKERS = "osD^vP"
+_RING = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": "black", "markeredgewidth": 0.6}
 
 
 def draw(tables: marks.Tables) -> Figure:
@@ -24,6 +25,8 @@ def draw(tables: marks.Tables) -> Figure:
     for row in table.to_dict("records"):
         look = (marks.LOOKS[row["scheme"]][0], signs[row["profile"]])
         marks.point(left, row["own_s"], row["energy_j"], look, row)
+        if not row["feasible"]:
+            left.plot(row["own_s"], row["energy_j"], "o", **_RING)
         for joules, axes_x in ((row["energy_compute_j"], 0), (row["energy_radio_j"], 1)):
             if joules > 0:
                 shift = 0.6 * (schemes.index(row["scheme"]) / max(1, len(schemes) - 1) - 0.5)
@@ -43,6 +46,8 @@ def draw(tables: marks.Tables) -> Figure:
     handles += [
         Line2D([], [], linestyle="", color="#555555", marker=sign, label=name) for name, sign in signs.items()
     ]
+    if not table["feasible"].all():
+        handles.append(Line2D([], [], linestyle="", marker="o", label="lacks the memory", **_RING))
     marks.legend(figure, [*handles, *marks.state_handles(table)])
     marks.note(figure, tables["trials"], "schemes")
     return figure
