@@ -164,28 +164,31 @@ class Scorer:
 
     def losses(self, run_dir: Path, first: int = 0) -> dict[int, float]:
         """Round, from `first` on -> held-out loss over every style. Raises EvaluationError."""
-        models = self._models(run_dir, first)
+        config = read_trained_manifest(run_dir)["config"]
+        adapters = {n: adapter for n, adapter in _read_adapters(run_dir).items() if n >= first}
+        models = {n: _unet(self._base, config["adapter"], n, *adapter) for n, adapter in adapters.items()}
         answers = in_parallel(self._questions.ask, models.values())
         return {number: rows[-1]["loss"] for number, rows in zip(models, answers, strict=True)}
 
-    def retrieval(self, run_dir: Path, split: Split, count: int, part: int, parts: int) -> Answers:
-        """Of the last round's adapter, by `count` names: the `part`-th of `parts` disjoint sets of them."""
+    def retrieval(
+        self, run_dir: Path, split: Split, count: int, part: int, parts: int, number: int | None = None
+    ) -> Answers:
+        """Of the adapter of round `number` (None: the last one), by `count` names: the `part`-th of `parts`
+        disjoint sets of them. Raises EvaluationError."""
         gallery = load_gallery(split)
         names = spread(gallery.names, count * parts)[part::parts].tolist()
-        model = list(self._models(run_dir, -1).values())[-1]
+        config = read_trained_manifest(run_dir)["config"]
+        adapters = _read_adapters(run_dir)
+        number = max(adapters) if number is None else number
+        if number not in adapters:
+            raise EvaluationError(f"{run_dir} has no adapter of round {number}")
+        model = _unet(self._base, config["adapter"], number, *adapters[number])
         return ask_gallery(self._base, model, gallery, names)
 
     def ceiling(self, split: Split, count: int) -> Answers:
         """Of the drawings that so many names' queries are to find, by themselves."""
         gallery = load_gallery(split)
         return _ceiling(self._base, gallery, spread(gallery.names, count).tolist())
-
-    def _models(self, run_dir: Path, first: int) -> dict[int, VectorUNet]:
-        """By round, from `first` on; -1: the last alone."""
-        config = read_trained_manifest(run_dir)["config"]
-        adapters = _read_adapters(run_dir)
-        wanted = [max(adapters)] if first < 0 else [number for number in adapters if number >= first]
-        return {n: _unet(self._base, config["adapter"], n, *adapters[n]) for n in wanted}
 
 
 def _read_adapters(run_dir: Path) -> dict[int, tuple[AdapterLayout, Vector]]:

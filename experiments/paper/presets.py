@@ -27,7 +27,8 @@ class Preset:
     `paths` (RTT in ms, loss in %) of figure 5, each with `path_devices` devices. `noise_multipliers` of the
     privacy figure. `per_style` held-out examples of a style for a loss, `queries` names drawn in every style
     for retrieval after each of `retrieval_rounds` (and before training). `repeats`: how often an invalid
-    trial is run again at once.
+    trial is run again at once. The attack on who was trained on asks for the losses of `members` examples
+    and as many others, at `draws` noises each.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Preset:
     noise_multipliers: tuple[float, ...]
     per_style: int
     queries: int
+    members: int
+    draws: int
     splits: tuple[Split, ...]
     repeats: int
 
@@ -72,6 +75,8 @@ QUICK = Preset(
     noise_multipliers=(0.003, 0.03),
     per_style=16,
     queries=16,
+    members=128,
+    draws=2,
     splits=("unseen",),
     repeats=1,
 )
@@ -96,6 +101,8 @@ FULL_SUITE = Preset(
     noise_multipliers=(0.001, 0.003, 0.01, 0.03, 0.1, 1.0),
     per_style=96,
     queries=48,
+    members=512,
+    draws=6,
     splits=("unseen", "known"),
     repeats=2,
 )

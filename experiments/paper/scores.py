@@ -22,6 +22,7 @@ from experiments import retrieval
 from experiments.bench.compression_scores import joined
 from experiments.config import BUNDLED_BASE
 from experiments.evaluate import Scorer
+from experiments.membership import membership_auc
 from experiments.paper.measured import HEAD, Measured
 from experiments.paper.presets import Preset
 from experiments.record import write_manifest
@@ -52,7 +53,7 @@ def scores(found: Measured, preset: Preset, folder: Path, say: Callable[[str], N
         ends = {0: 0.0} | dict(zip(own["round"], own["start_s"] + own["latency_s"], strict=True))
         by_round = _losses(scorer, run_dir, preset)
         losses += [head | {"round": n, "time_s": ends[n], "loss": by_round[n]} for n in ends]
-        attacks.append(head | _attack(run_dir))
+        attacks.append(head | _attack(run_dir, preset))
         say(f"{number}/{len(trials)} {row['scheme']} {row['point']}: loss {by_round[max(ends)]:.4f}")
     return Scores(
         pd.DataFrame(losses, columns=[*HEAD, "round", "time_s", "loss"]),
@@ -66,10 +67,14 @@ def _losses(scorer: Callable[[], Scorer], run_dir: Path, preset: Preset) -> dict
     return {int(number): float(loss) for number, loss in losses.items()}
 
 
-def _attack(run_dir: Path) -> dict[str, float]:
-    from experiments.membership import membership_auc
+def _attack(run_dir: Path, preset: Preset) -> dict[str, float]:
+    """AUC of the loss-threshold attack, with its interval."""
 
-    return _kept(run_dir / "membership.json", [], lambda: membership_auc(run_dir).to_json())
+    def attacked() -> dict[str, float]:
+        found = membership_auc(run_dir, most=preset.members, draws=preset.draws).attacks["loss"]
+        return {"auc": found.auc, "auc_low": found.auc_low, "auc_high": found.auc_high}
+
+    return _kept(run_dir / "membership.json", [preset.members, preset.draws], attacked)
 
 
 def _retrieval(

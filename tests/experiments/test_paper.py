@@ -160,7 +160,9 @@ def faked(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(suite, "run_trials", fake_trials())
     monkeypatch.setattr(scores, "Scorer", FakeScorer)
     monkeypatch.setattr(scores, "load_gallery", lambda split: FakeGallery())
-    monkeypatch.setattr(scores, "_attack", lambda run_dir: {"auc": 0.6, "auc_low": 0.5, "auc_high": 0.7})
+    monkeypatch.setattr(
+        scores, "_attack", lambda run_dir, preset: {"auc": 0.6, "auc_low": 0.5, "auc_high": 0.7}
+    )
     return monkeypatch
 
 
