@@ -10,7 +10,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -142,20 +142,26 @@ def evaluate(
     retrieval: Annotated[
         bool, typer.Option("--retrieval", help="Also draw emoji and look for them among real ones.")
     ] = False,
+    membership: Annotated[
+        bool, typer.Option("--membership", help="Also try to tell training examples by their loss.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Held-out loss of every round's adapter, and samples before, after the first and last round."""
     read_trained_manifest(run_dir)  # before torch is imported for nothing
     from experiments.evaluate import evaluate_run
+    from experiments.membership import membership_auc
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    evaluation = evaluate_run(run_dir, progress=say, with_retrieval=retrieval)
+    results: list[Any] = [evaluate_run(run_dir, progress=say, with_retrieval=retrieval)]
+    if membership:
+        results.append(membership_auc(run_dir, say))
     if as_json:
-        print_json(evaluation.to_json())
+        print_json({key: value for result in results for key, value in result.to_json().items()})
     else:
-        print(evaluation.summary())
+        print("\n".join(result.summary() for result in results))
 
 
 @app.command()

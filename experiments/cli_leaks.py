@@ -23,14 +23,14 @@ def leaks(run_dir: RunDir, as_json: AsJson = False) -> None:
     if as_json:
         print_json(result.to_json())
         raise typer.Exit(0 if result.valid else 1)
-    table = Table("", "images found", "captions found", "bytes found", "searched up / down", "controls", "")
+    table = Table("", "images found", "captions found", "bytes found", "crossed up / down", "controls", "")
     for device in result.devices:
         table.add_row(
             device.device,
             f"{device.images_found} of {device.images_owned}",
             f"{device.captions_found} of {device.captions_owned}",
             f"{device.leaked_bytes:,} of {device.owned_bytes:,}",
-            f"{device.searched_up_bytes:,} / {device.searched_down_bytes:,}",
+            f"{device.up_bytes:,} / {device.down_bytes:,}",
             f"{device.controls_found} of {device.controls}",
             "valid" if device.valid else "INVALID",
         )

@@ -26,6 +26,7 @@ from client.diffusion.emoji import caption
 from client.diffusion.full import FullUNet
 from client.diffusion.lora import AdaptedUNet
 from client.diffusion.loss import Batch, denoising_loss
+from client.diffusion.probe import Probe
 from client.diffusion.retrieval import (
     SPLITS,
     Answers,
@@ -189,6 +190,21 @@ class Scorer:
         """Of the drawings that so many names' queries are to find, by themselves."""
         gallery = load_gallery(split)
         return _ceiling(self._base, gallery, spread(gallery.names, count).tolist())
+
+
+def example_losses(
+    run_dir: Path, examples: Examples, draws: int
+) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+    """The last round, and each example's loss by the adapter that training began with and by that round's,
+    [N], at `draws` fixed noises and timesteps. Raises EvaluationError and BaseError."""
+    config = read_trained_manifest(run_dir)["config"]
+    adapters = _read_adapters(run_dir)
+    limit_threads()
+    base, last = load_base(config["base"]), max(adapters)
+    probe = Probe(base, examples, draws)
+    models = [_unet(base, config["adapter"], number, *adapters[number]) for number in (0, last)]
+    before, after = in_parallel(probe.losses, models)
+    return last, before, after
 
 
 def _read_adapters(run_dir: Path) -> dict[int, tuple[AdapterLayout, Vector]]:

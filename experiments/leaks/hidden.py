@@ -12,6 +12,7 @@ import io
 import re
 import struct
 import warnings
+import zipfile
 import zlib
 from collections.abc import Iterator
 
@@ -64,9 +65,10 @@ def _uncover_once(data: bytes, most_bytes: int) -> Iterator[bytes]:
         yield _inflate(zlib.decompressobj(47), view[place:], most_bytes)
     for place in _places(_ZIP, data):
         if place + _ZIP_HEADER.size <= len(data):
-            *_, name, extra = _ZIP_HEADER.unpack_from(data, place)
+            _, _, _, method, *_, name, extra = _ZIP_HEADER.unpack_from(data, place)
             start = place + _ZIP_HEADER.size + name + extra
-            yield _inflate(zlib.decompressobj(-15), view[start:], most_bytes)
+            if method == zipfile.ZIP_DEFLATED:
+                yield _inflate(zlib.decompressobj(-15), view[start:], most_bytes)
     for place in _places(_ZSTD, data):
         yield _unzstd(view[place:], most_bytes)
     for match in _BASE64.finditer(data):

@@ -9,9 +9,8 @@ what must be on it was found by the same search.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +18,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from experiments.leaks.belongings import FORMS, PIXELS, Belongings, belongings, device_names
+from experiments.leaks.belongings import (
+    FORMS,
+    PIXELS,
+    TEXT,
+    TEXT_FORMS,
+    Belongings,
+)
 from experiments.leaks.capture import Crossed, read_capture
 from experiments.leaks.hidden import TooLargeError, uncover
 from experiments.leaks.needles import Texts, Windows, expected_by_chance
 from experiments.leaks.payloads import unframe
+from experiments.ownership import device_names, owned
 from experiments.preflight import read_trained_manifest
 from experiments.record import write_table
 from experiments.timeline import read_events
 from proto.federation_pb2 import JoinRequest
 
 _MOST_UNCOVERED = 1 << 30
+_PART_BYTES = 1 << 22
 _MOST_CHANCE_HITS = 0.01
 
 
@@ -54,10 +61,11 @@ class DeviceLeaks:
     captions_found: int
     owned_bytes: int
     leaked_bytes: int
-    searched_up_bytes: int
-    searched_down_bytes: int
-    uncovered_bytes: int
-    """Searched besides: what was under an encoding."""
+    up_bytes: int
+    down_bytes: int
+    """What crossed, without headers and what TCP sent again."""
+    searched_bytes: int
+    """That, and what was under framing and encodings."""
     expected_by_chance: float
     """Hits to expect if what crossed were random bytes of the same frequencies."""
     controls_found: int
@@ -126,9 +134,10 @@ def search_run(run_dir: Path, progress: Callable[[str], None] = lambda text: Non
     told = _task(run_dir)
     clients = pd.read_csv(run_dir / "clients.csv")
     devices = []
-    for name, own in zip(names, belongings(config), strict=True):
+    for name, examples in zip(names, owned(config), strict=True):
         if name not in captured:
             continue
+        own = Belongings(examples, config["training"]["data"])
         progress(f"{name}: searching its link for {len(own)} images and captions")
         capture = captures[f"{name}-eth0"]
         crossed = read_capture(run_dir / capture["file"], config["federation"]["port"])
@@ -184,23 +193,21 @@ def _search(
 ) -> DeviceLeaks:
     """All of one device; `received`: round -> bytes of its update that the server has."""
     windows = {form: Windows(images) for form in FORMS if (images := own.images(form))}
-    captions = Texts(own.captions)
+    captions = [Texts(texts) for texts in dict.fromkeys(tuple(own.captions(form)) for form in TEXT_FORMS)]
     histogram = np.zeros(256, np.int64)
     problems, rounds = list(crossed.problems), dict[int, int]()
-    uncovered = 0
-    for data, framed in _pieces(crossed, rounds, problems):
-        try:
-            for piece in chain([data], () if framed else uncover(data, _MOST_UNCOVERED)):
-                histogram += np.bincount(np.frombuffer(piece, np.uint8), minlength=256)
-                for needles in (*windows.values(), captions, controls):
-                    needles.search(piece)
-                uncovered += len(piece) if piece is not data else 0
-        except TooLargeError as error:
-            problems.append(str(error))
+    searched = 0
+    for data in _in_parts(_all(crossed, rounds, problems)):
+        searched += len(data)
+        histogram += np.bincount(np.frombuffer(data, np.uint8), minlength=256)
+        for needles in (*windows.values(), *captions, controls):
+            needles.search(data)
     shares = np.max([_share(needles) for needles in windows.values()], axis=0)
     pixels = np.array([len(image) for image in own.images(PIXELS)])
-    texts = captions.found()
-    chance = sum(expected_by_chance(needles.strings, histogram) for needles in (*windows.values(), captions))
+    lengths = np.array([len(text) for text in own.captions(TEXT)])
+    told = np.any([texts.found() > 0 for texts in captions], axis=0)
+    needles = [*(kind.strings for kind in windows.values()), *(texts.strings for texts in captions)]
+    chance = sum(expected_by_chance(strings, histogram) for strings in needles)
     seen = sum(min(rounds.get(number, 0), count) for number, count in received.items())
     expected = sum(received.values())
     there = controls.found()
@@ -216,13 +223,13 @@ def _search(
         images_searched=int((windows[PIXELS].searchable() > 0).sum()),
         images_found=int((shares > 0).sum()),
         captions_owned=len(own),
-        captions_searched=int((captions.searchable() > 0).sum()),
-        captions_found=int((texts > 0).sum()),
-        owned_bytes=int(pixels.sum()) + sum(map(len, own.captions)),
-        leaked_bytes=round(float((shares * pixels).sum())) + int(texts.sum()),
-        searched_up_bytes=crossed.up_bytes,
-        searched_down_bytes=crossed.down_bytes,
-        uncovered_bytes=uncovered,
+        captions_searched=int((captions[0].searchable() > 0).sum()),
+        captions_found=int(told.sum()),
+        owned_bytes=int(pixels.sum() + lengths.sum()),
+        leaked_bytes=round(float((shares * pixels).sum())) + int(lengths[told].sum()),
+        up_bytes=crossed.up_bytes,
+        down_bytes=crossed.down_bytes,
+        searched_bytes=searched,
         expected_by_chance=chance,
         controls_found=sum(there),
         controls=len(there),
@@ -233,24 +240,41 @@ def _search(
     )
 
 
-def _pieces(
-    crossed: Crossed, rounds: dict[int, int], problems: list[str]
-) -> Iterator[tuple[bytes, bool]]:
-    """Everything to be searched that is not empty, and whether it comes again without its framing.
+def _all(crossed: Crossed, rounds: dict[int, int], problems: list[str]) -> Iterator[bytes]:
+    """Everything to be searched, what is under encodings too.
 
-    Adds to `rounds` the updates' bytes, and to `problems`.
+    Adds to `rounds` the bytes of each round's update, and to `problems`.
     """
-    pieces = [(crossed.up, False), (crossed.down, False)]
+    pieces = [crossed.up, crossed.down]
     for connection in crossed.connections:
         payloads = unframe(connection)
         problems += payloads.problems
         for number, count in payloads.up_rounds.items():
             rounds[number] = max(count, rounds.get(number, 0))
-        framed = payloads.is_http2 and not payloads.problems
-        for joined in (connection.up, connection.down):
-            pieces += [(joined.data, framed), *((other, False) for other in joined.others)]
-        pieces += [(data, False) for data in (*payloads.up, *payloads.down)]
-    return ((data, framed) for data, framed in pieces if data)
+        pieces += [*payloads.up, *payloads.down, *connection.up.others, *connection.down.others]
+        framed = [connection.up.data, connection.down.data]
+        if payloads.is_http2 and not payloads.problems:
+            yield from framed  # What is encoded comes without the framing that cuts it.
+        else:
+            pieces += framed
+    for piece in pieces:
+        yield piece
+        try:
+            yield from uncover(piece, _MOST_UNCOVERED)
+        except TooLargeError as error:
+            problems.append(str(error))
+
+
+def _in_parts(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Small pieces together, a zero between them: a search costs more by the call than by the byte."""
+    part = bytearray()
+    for piece in pieces:
+        part += piece + b"\0"
+        if len(part) >= _PART_BYTES:
+            yield bytes(part)
+            part.clear()
+    if part:
+        yield bytes(part)
 
 
 def _share(windows: Windows) -> NDArray[np.float64]:

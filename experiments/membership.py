@@ -1,0 +1,155 @@
+"""Membership inference on what a run has trained: does it tell who was in its training data?
+
+The attack knows the adapter and asks it for the loss of an example at fixed noise and timesteps: what was
+trained on has less (Yeom et al., arXiv 1709.01404). Beside it stand the same attack on the adapter that
+training began with, which has seen nobody and shows how far the two sets differ by themselves, and the loss
+less that before training, which makes up for it (calibration: Watson et al., arXiv 2111.08440).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from client.diffusion import emoji
+from client.diffusion.data import Examples, load_held_out
+from experiments.ownership import image_size, owned
+from experiments.preflight import EvaluationError, read_trained_manifest
+from experiments.record import write_table
+from experiments.roc import Separation, separate
+
+_DRAWS = 6
+_MOST = 512
+"""Held-out examples at most, and as many members."""
+_LEAST = 8
+
+ATTACKS = {
+    "loss": "loss after training",
+    "initial": "loss before training",
+    "calibrated": "how much it fell",
+}
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Result of `membership_auc`: how well each attack tells members from others."""
+
+    run_dir: Path
+    round: int
+    """Whose adapter was attacked."""
+    members: int
+    non_members: int
+    passes: float
+    """How often an example of a device was trained on, on average."""
+    attacks: dict[str, Separation]
+
+    @property
+    def auc(self) -> float:
+        """Of the loss-threshold attack."""
+        return self.attacks["loss"].auc
+
+    def table(self) -> pd.DataFrame:
+        """membership.csv: a row an attack."""
+        rest = {key: getattr(self, key) for key in ("round", "members", "non_members", "passes")}
+        return pd.DataFrame([{"attack": name, **asdict(s), **rest} for name, s in self.attacks.items()])
+
+    def to_json(self) -> dict[str, Any]:
+        """Part of the `evaluate` document of the command line."""
+        return {
+            "membership": [{"attack": name, **asdict(s)} for name, s in self.attacks.items()],
+            "membership_of": {
+                key: getattr(self, key) for key in ("round", "members", "non_members", "passes")
+            },
+            "membership_csv": str(self.run_dir / "membership.csv"),
+        }
+
+    def summary(self) -> str:
+        """A few lines for people."""
+        lines = [
+            f"membership in round {self.round}'s adapter: {self.members} members, trained on "
+            f"{self.passes:.1f} times each, and {self.non_members} others (AUC 0.5: no telling)"
+        ]
+        for name, s in self.attacks.items():
+            lines.append(
+                f"  {ATTACKS[name]:<21} AUC {s.auc:.3f} ({s.auc_low:.3f} to {s.auc_high:.3f}), "
+                f"{s.tpr_at_1:.1%} found at 1 % false alarms, {s.tpr_at_5:.1%} at 5 %"
+            )
+        return "\n".join(lines)
+
+
+def membership_auc(run_dir: Path, progress: Callable[[str], None] = lambda text: None) -> Membership:
+    """Attack the last round's adapter of a run, be it LoRA or the whole UNet; writes membership.csv.
+
+    Members are training examples of all devices, the others held-out ones of the same styles, as many of each
+    style, group and kind of name. Intervals are by families of names, for drawings of one are alike. Raises
+    EvaluationError, BaseError and DataError.
+    """
+    config = read_trained_manifest(run_dir)["config"]
+    data = config["training"]["data"]
+    everything = Examples.join(owned(config))
+    held_out = load_held_out(data, image_size(config))
+    members, others = matched(everything, held_out, families=data == "emoji")
+    if min(len(members), len(others)) < _LEAST:
+        raise EvaluationError(
+            f"{run_dir}: {len(others)} held-out examples are like what was trained on: too few to tell anything"
+        )
+    from experiments.evaluate import example_losses  # torch
+
+    progress(f"asking for the losses of {len(members)} members and {len(others)} others")
+    number, before, after = example_losses(run_dir, Examples.join([members, others]), _DRAWS)
+    scores = {"loss": -after, "initial": -before, "calibrated": before - after}
+    count = len(members)
+    groups = [_groups(examples, data == "emoji") for examples in (members, others)]
+    attacks = {
+        name: separate(score[:count], score[count:], *groups) for name, score in scores.items()
+    }
+    passes = _trained(run_dir) * config["training"]["batch_size"] / len(everything)
+    result = Membership(run_dir, number, count, len(others), passes, attacks)
+    write_table(result.table(), run_dir / "membership.csv")
+    return result
+
+
+def matched(members: Examples, others: Examples, *, families: bool) -> tuple[Examples, Examples]:
+    """As many of each style and group, and with `families` of names with a skin tone, from either side."""
+    keys = [_strata(examples, families) for examples in (members, others)]
+    shared = sorted(set(keys[0].tolist()) & set(keys[1].tolist()))
+    places = [[np.flatnonzero(key == stratum) for key in keys] for stratum in shared]
+    total = sum(min(len(mine), len(theirs)) for mine, theirs in places)
+    share = min(1.0, _MOST / max(1, total))
+    chosen: list[list[NDArray[np.int64]]] = [[], []]
+    for pair in places:
+        count = int(np.ceil(share * min(map(len, pair))))
+        for side, available in zip(chosen, pair, strict=True):
+            # Spread over the names, which are in order.
+            side.append(available[np.linspace(0, len(available) - 1, count).astype(int)])
+    nothing = np.zeros(0, np.int64)
+    return (
+        members.select(np.sort(np.concatenate([nothing, *chosen[0]]))),
+        others.select(np.sort(np.concatenate([nothing, *chosen[1]]))),
+    )
+
+
+def _strata(examples: Examples, families: bool) -> NDArray[np.str_]:
+    toned = [families and "skin-tone" in name for name in examples.names.tolist()]
+    parts = zip(examples.styles.tolist(), examples.groups.tolist(), toned, strict=True)
+    return np.array([f"{style}/{group}/{tone}" for style, group, tone in parts], dtype=np.str_)
+
+
+def _groups(examples: Examples, families: bool) -> NDArray[np.str_]:
+    """Whose examples are alike: variants of an emoji in all styles; elsewhere each stands for itself."""
+    names = examples.names.tolist()
+    return np.array([emoji.family(name) for name in names] if families else names, dtype=np.str_)
+
+
+def _trained(run_dir: Path) -> float:
+    """Training steps of all devices together, as they counted them. Raises EvaluationError."""
+    try:
+        return float(pd.read_csv(run_dir / "clients.csv")["steps"].sum())
+    except (OSError, ValueError, KeyError) as error:
+        raise EvaluationError(f"{run_dir} has no clients.csv that says how much was trained: {error}") from error
