@@ -180,7 +180,7 @@ def test_the_command_writes_the_page_and_says_where(tmp_path: Path) -> None:
 
 
 def test_what_is_no_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotARunError, match="manifest.json"):
+    with pytest.raises(NotARunError, match=r"manifest.json"):
         read_run(tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(NotARunError, match="no configuration"):
