@@ -7,6 +7,7 @@ cannot do it.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -64,7 +65,7 @@ def run(file: Config, overrides: Overrides = None, as_json: AsJson = False) -> N
     _enter_sandbox(experiment)
     from experiments.run import Run
 
-    result = Run(experiment).execute()
+    result = Run(experiment, command=shlex.join(["fedcell", *sys.argv[1:]])).execute()
     if as_json:
         print_json(result.to_json())
     else:

@@ -85,13 +85,15 @@ def make_run_dir(output: Path, name: str) -> Path:
 class Run:
     """One run: `Run(experiment).execute()`."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, *, command: str | None = None) -> None:
+        """`command` is what a user typed, for the manifest."""
         self.experiment = experiment
         self.links = {link.device: link for link in experiment.links()}
         self.dir = make_run_dir(experiment.output, experiment.name)
         self.events = EventLog(self.dir / "events" / "runner.jsonl", "runner")
         self.manifest: dict[str, Any] = {
             "run": self.dir.name,
+            "command": command,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "config": json.loads(experiment.model_dump_json()) | {"base": experiment.base},
             "machine": {

@@ -98,10 +98,9 @@ def verdict(run: RunFolder) -> Markup:
     else:
         boxes.append(parts.callout("bad", "Invalid: these numbers cannot be trusted", _some(reasons)))
     if (extrapolated := run.column("clients", "extrapolated")) is not None and extrapolated.any():
-        line = f"In {int(extrapolated.sum())} of {len(extrapolated)} rows of clients.csv transfers crossed in part;"
-        boxes.append(
-            parts.callout("note", "Extrapolated", [f"{line} the rest follows from their steady rate."])
-        )
+        some = f"{int(extrapolated.sum())} of {len(extrapolated)} rows of clients.csv"
+        line = f"In {some} transfers crossed in part; the rest follows from their steady rate."
+        boxes.append(parts.callout("note", "Extrapolated", [line]))
     if warnings:
         boxes.append(parts.callout("note", words.count(len(warnings), "warning"), _some(warnings)))
     return parts.join(*boxes)

@@ -77,7 +77,7 @@ charts.latency = (width) => {
     `latency ${inSeconds(row.latency_s)}`,
     ...(row.bound_s == null ? [] : [`bound ${inSeconds(row.bound_s)} (${(row.latency_s / row.bound_s).toFixed(3)}×)`]),
     ...(row.analytic_s == null ? [] : [`analytic ${inSeconds(row.analytic_s)}`]),
-    `${row.clients_finished} of ${row.cohort} devices finished`,
+    ...(row.cohort == null ? [] : [`${row.clients_finished} of ${row.cohort} devices finished`]),
     ...(row.extrapolated ? ["extrapolated in part"] : []),
   ].join("\n");
   const mark = (name, colour) =>

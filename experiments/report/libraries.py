@@ -25,11 +25,11 @@ class LibraryError(ValueError):
 
 @dataclass(frozen=True)
 class Library:
-    """One file of an npm package, as it must be to the bit."""
+    """One script of an npm package below its licence, which goes where it goes; as it must be to the bit."""
 
     package: str
     version: str
-    member: str
+    script: str
     sha256: str
 
     @property
@@ -43,8 +43,8 @@ class Library:
 
 
 LIBRARIES = (
-    Library("d3", "7.9.0", "package/dist/d3.min.js", "D3HASH"),
-    Library("@observablehq/plot", "0.6.17", "package/dist/plot.umd.min.js", "PLOTHASH"),
+    Library("d3", "7.9.0", "dist/d3.min.js", "D3HASH"),
+    Library("@observablehq/plot", "0.6.17", "dist/plot.umd.min.js", "PLOTHASH"),
 )
 """In the order they must run. Both under the ISC licence."""
 
@@ -74,10 +74,7 @@ def fetch() -> None:
     with tempfile.TemporaryDirectory(dir=folder(), prefix="npm-") as scratch:
         _pack(Path(scratch), [f"{library.package}@{library.version}" for library in missing])
         for library in missing:
-            with tarfile.open(Path(scratch) / library.tarball) as archive:
-                member = archive.extractfile(library.member)
-                assert member is not None  # a file by its name, or extractfile raises KeyError
-                content = member.read()
+            content = _with_licence(Path(scratch) / library.tarball, library.script)
             if hashlib.sha256(content).hexdigest() != library.sha256:
                 raise LibraryError(f"{library.package}@{library.version} is not the package that was pinned")
             partial = Path(scratch) / library.file
@@ -87,6 +84,16 @@ def fetch() -> None:
 
 def _is_right(path: Path, library: Library) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == library.sha256
+
+
+def _with_licence(tarball: Path, script: str) -> bytes:
+    def read(archive: tarfile.TarFile, name: str) -> bytes:
+        member = archive.extractfile(f"package/{name}")
+        assert member is not None  # a file by its name, or extractfile raises KeyError
+        return member.read()
+
+    with tarfile.open(tarball) as archive:
+        return b"/*\n" + read(archive, "LICENSE") + b"*/\n" + read(archive, script)
 
 
 def _pack(scratch: Path, packages: list[str]) -> None:

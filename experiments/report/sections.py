@@ -25,10 +25,20 @@ _MEANINGS = {
     "wait": "waits for the round to close",
     "aggregate": "from the round's close to the new global adapter",
 }
+_LATENCY = (
+    "From a round's start to the new global adapter. The bound is physics: the payload in full frames at the "
+    "link's rate, its propagation, and the device's compute. No transport can beat it."
+)
+_BYTES = (
+    "Mean of a device and round. Payload is what the codec made, message what protobuf made of it, wire what "
+    "the device's interface counted meanwhile: headers, acknowledgements and retransmissions are in it. The "
+    "mark is the payload in full TCP segments over Ethernet, the least it could be."
+)
 _NAMES = {"gate": "waits for a core", "wait": "waits for others"}
 
 
 def timeline(run: RunFolder) -> Section:
+    """A lane for the server and each device."""
     note = "What every device and the server did, in emulated seconds since round 1 began."
     if not run.events and not run.ended:
         return Section("Timeline", "", note="Nothing happened that is on record.")
@@ -37,9 +47,10 @@ def timeline(run: RunFolder) -> Section:
     # With no event logs, hand-overs of milliseconds are not to be seen.
     source = "" if run.events else " Drawn from the tables, for the event logs were not kept."
     html = parts.join(
-        _phase_legend(("a round is open", "--rule")),
+        _phase_legend(("a round is open", "--rule", "")),
         chart("timeline", "Phases of every device over time"),
         Markup('<p class="quiet">{}{}</p>').format(how, source),
+        parts.fold("What the phases are", parts.facts(_MEANINGS.items())),
     )
     return Section("Timeline", html, note=note)
 
@@ -47,36 +58,24 @@ def timeline(run: RunFolder) -> Section:
 def latency(run: RunFolder) -> Section:
     """Each round, and each device's mean, beside what is possible at all."""
     rounds, clients = run.tables["rounds"], run.tables["clients"]
-    analytic = run.column("rounds", "analytic_s") is not None
-    note = (
-        "From a round's start to the new global adapter. The bound is physics: the payload in full frames at "
-    )
-    note += "the link's rate, its propagation, and the device's compute. No transport can beat it."
+    keys = [("latency", "--blue", ""), ("bound", "", "tick")]
+    if run.column("rounds", "analytic_s") is not None:
+        keys.append(("analytic model", "--orange", "line"))
     html = parts.join(
         parts.heading("Every round"),
-        legend(
-            [("latency", "--blue", ""), ("bound", "", "tick")]
-            + ([("analytic model", "--orange", "line")] * analytic)
-        ),
+        legend(keys),
         chart("latency", "Latency of every round beside its bound"),
         parts.fold("Every round in numbers", _rounds_table(rounds)),
         parts.heading("Every device, mean over the rounds it finished"),
-        _phase_legend(("bound", "")),
+        _phase_legend(("bound", "", "tick")),
         chart("phases", "Mean time of each phase, by device, beside the bound"),
         parts.fold("Every device and round in numbers", _clients_table(clients)),
     )
-    return Section("Latency", html, note=note)
+    return Section("Latency", html, note=_LATENCY)
 
 
 def traffic(run: RunFolder) -> Section:
     """Bytes by level, each way."""
-    note = (
-        "Mean of a device and round. Payload is what the codec made, message what protobuf made of it, wire "
-    )
-    note += (
-        "what the device's interface counted meanwhile: headers, acknowledgements and retransmissions are in "
-    )
-    note += "it. The mark is the payload in full TCP segments over Ethernet, the least it could be."
     keys = [
         ("payload", "--sky", ""),
         ("message", "--blue", ""),
@@ -98,7 +97,7 @@ def traffic(run: RunFolder) -> Section:
         rows.append(cells)
     headers = ["device", "rounds", *(f"{way} {name}" for way in ("up", "down") for name in _BYTE_NAMES)]
     html = parts.join(legend(keys), pair, parts.fold("In numbers", parts.table(headers, rows)))
-    return Section("Bytes", html, note=note)
+    return Section("Bytes", html, note=_BYTES)
 
 
 _BYTE_NAMES = ("payload", "message", "wire", "wire / payload")
@@ -156,17 +155,9 @@ def legend(keys: Iterable[tuple[str, str, str]]) -> Markup:
     return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))
 
 
-def _phase_legend(last: tuple[str, str]) -> Markup:
-    items = [
-        Markup('<li title="{}"><i style="background:var(--phase-{})"></i>{}</li>').format(
-            _MEANINGS[phase], phase, _NAMES.get(phase, phase)
-        )
-        for phase in PHASES
-    ]
-    shape = "" if last[1] else "tick"
-    colour = f"background:var({last[1]})" if last[1] else ""
-    items.append(Markup('<li><i class="{}" style="{}"></i>{}</li>').format(shape, colour, last[0]))
-    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))
+def _phase_legend(*more: tuple[str, str, str]) -> Markup:
+    phases = [(_NAMES.get(phase, phase), f"--phase-{phase}", "") for phase in PHASES]
+    return legend([*phases, *more])
 
 
 # A table's column -> its heading and how it is written

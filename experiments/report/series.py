@@ -14,23 +14,9 @@ from experiments.report.read import RunFolder
 from experiments.timeline import PHASES
 
 _CLIENT_COLUMNS = [
-    "round",
-    "client",
-    "outcome",
-    "steps",
-    "loss",
-    "cpu_s",
-    "retransmitted_segments",
-    "upload_attempts",
-    "downlink_kind",
-    "extrapolated",
-    "bound_download_s",
-    "bound_upload_s",
-    "payload_down_bytes",
-    "wire_down_bytes",
-    "payload_up_bytes",
-    "wire_up_bytes",
-    "turnaround_s",
+    *("round", "client", "outcome", "steps", "loss", "cpu_s", "turnaround_s", "extrapolated"),
+    *("payload_down_bytes", "wire_down_bytes", "bound_download_s"),
+    *("payload_up_bytes", "wire_up_bytes", "bound_upload_s", "retransmitted_segments"),
 ]
 """What is said of a device's round when one points at it, with its phases' times."""
 
