@@ -13,6 +13,8 @@ from emulation.link import AccessLink, Air, LinkSpec
 from experiments import record, timeline
 from experiments.extrapolation.part import EmulatedPart
 from experiments.extrapolation.rounds import Extrapolation, extrapolate
+from experiments.figures import bytes as bytes_figure
+from experiments.figures import latency, style, sweep
 from experiments.timeline import Event, Round
 from tests.experiments.test_record import counters, event
 
@@ -232,9 +234,45 @@ def test_uploads_beside_downloads_in_a_shared_cell_are_not_extrapolated() -> Non
     assert extrapolated({"dev0": quick, "dev1": slow}).reasons == []
 
 
+def test_more_airtime_than_a_cell_has_is_named() -> None:
+    """Events of links of their own, said to be of a shared cell: each seems twice as fast as its link."""
+    named = {"dev0": Device(), "dev1": Device()}
+    part = EmulatedPart(PART // 4, WHOLE // 4, WHOLE, WHOLE)
+    rounds, links = timeline.build(events(named, PART)), links_of(named, Air("cell"))
+    found = extrapolate(rounds, part, links, profiled=frozenset(named), deadline_s=1e6)
+    assert len(found.reasons) == 4
+    assert "round 1, dev0: download would need 8.2 s of airtime, less than the link's 15.2 s" in found.reasons
+
+
 def test_a_rate_faster_than_the_link_stays_a_contradiction() -> None:
     """Extrapolated or not: 16 MB cannot cross in less than they keep the link busy."""
     named = {"dev0": Device()}
     clients = table(extrapolated(named).rounds, named)
     slower = {"dev0": AccessLink("dev0", up=LinkSpec(3.9e6), down=LinkSpec(7.5e6))}
     assert len(record.contradictions(clients, slower)) == 2
+
+
+def test_figures_hatch_what_was_extrapolated() -> None:
+    named = {"dev0": Device()}
+    for draw in (latency.draw, bytes_figure.draw):
+        for rounds, looks in (
+            (extrapolated(named).rounds, {"////"}),
+            (timeline.build(events(named, PART)), set()),
+        ):
+            figure = draw(table(rounds, named))
+            hatched = {
+                patch.get_hatch() for axes in figure.axes for patch in axes.patches if patch.get_hatch()
+            }
+            assert hatched == looks
+            texts = [text.get_text() for text in figure.legends[0].get_texts()]
+            assert (style.EXTRAPOLATED_NOTE in texts) == bool(looks)
+
+
+def test_a_sweep_s_figure_rings_extrapolated_trials() -> None:
+    results = pd.DataFrame({"rate": [1, 2], "latency_mean_s": [3.0, 2.0], "valid": True, "outcome": "valid"})
+    metric = sweep.Metric("latency_mean_s", "latency (s)")
+    for marked in ([True, False], [False, False]):
+        figure = sweep.draw(results.assign(extrapolated=marked), ["rate"], [metric])
+        rings = [line for line in figure.axes[0].lines if line.get_markersize() == 10]
+        assert sum(len(line.get_xdata()) for line in rings) == sum(marked)  # type: ignore[arg-type]
+        assert len(figure.legends) == any(marked)
