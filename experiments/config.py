@@ -241,16 +241,6 @@ class Experiment(Section):
             raise ValueError(f"aggregation.{error}") from error
         return self
 
-    @model_validator(mode="after")
-    def _can_extrapolate(self) -> Self:
-        _ = self.emulated_part
-        return self
-
-    @cached_property
-    def emulated_part(self) -> EmulatedPart | None:
-        """How much of every transfer is sent; None: all of it. Raises ValueError for what cannot be cut."""
-        return emulated_part(self)
-
     @property
     def base(self) -> str:
         """The checkpoint that diffusers loads."""
@@ -273,6 +263,17 @@ class Experiment(Section):
         if device.seconds_per_step is not None:
             return device.seconds_per_step
         return self.compute.seconds_per_step
+
+    @model_validator(mode="after")
+    def _can_extrapolate(self) -> Self:
+        """Last, for it goes by the links as all other checks leave them."""
+        _ = self.emulated_part
+        return self
+
+    @cached_property
+    def emulated_part(self) -> EmulatedPart | None:
+        """How much of every transfer is sent; None: all of it. Raises ValueError for what cannot be cut."""
+        return emulated_part(self)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:

@@ -160,7 +160,8 @@ class _Unfolding:
                 least_s = (link.up if one.way == "up" else link.down).least_time_s(one.whole_bytes)
                 if one.needs_s < least_s:  # Airtime is not shared as it is taken to be.
                     self._result.reasons.append(
-                        f"{where} would need {one.needs_s:.1f} s of airtime, less than the link's {least_s:.1f} s"
+                        f"{where} would need {one.needs_s:.1f} s of airtime, less than its link's "
+                        f"{least_s:.1f} s"
                     )
 
     def _spans(self, transfers: Transfers, starts: Mapping[str, float]) -> Spans:
