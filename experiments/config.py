@@ -250,16 +250,6 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
-    def _can_extrapolate(self) -> Self:
-        _ = self.emulated_part
-        return self
-
-    @cached_property
-    def emulated_part(self) -> EmulatedPart | None:
-        """How much of every transfer is sent; None: all of it. Raises ValueError for what cannot be cut."""
-        return emulated_part(self)
-
-    @model_validator(mode="after")
     def _can_compute_and_divide(self) -> Self:
         computing.check(self)
         if self.network.cell is not None:
@@ -301,6 +291,17 @@ class Experiment(Section):
     def seconds_per_step(self, device: Device) -> float | None:
         """How long a local step takes a device, by its own or everybody's profile; None: measured."""
         return computing.seconds_per_step(self, device)
+
+    @model_validator(mode="after")
+    def _can_extrapolate(self) -> Self:
+        """Last, for it goes by the links as all other checks leave them."""
+        _ = self.emulated_part
+        return self
+
+    @cached_property
+    def emulated_part(self) -> EmulatedPart | None:
+        """How much of every transfer is sent; None: all of it. Raises ValueError for what cannot be cut."""
+        return emulated_part(self)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:

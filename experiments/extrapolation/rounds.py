@@ -150,10 +150,18 @@ class _Unfolding:
             clock = airtime([transfers[name].span for name in names])
             for name in names:
                 one = transfers[name]
+                where = f"round {self._round.number}, {name}: {one.way}load"
                 if (unsteady := one.measure(clock)) is not None:
                     self._result.reasons.append(
-                        f"round {self._round.number}, {name}: {one.way}load not steady after "
-                        f"{one.part_bytes / 1e6:.1f} MB: {unsteady}; try a longer adapter.emulated_time"
+                        f"{where} not steady after {one.part_bytes / 1e6:.1f} MB: {unsteady}; "
+                        "try a longer adapter.emulated_time"
+                    )
+                link = self._links[name]
+                least_s = (link.up if one.way == "up" else link.down).least_time_s(one.whole_bytes)
+                if one.needs_s < least_s:  # Airtime is not shared as it is taken to be.
+                    self._result.reasons.append(
+                        f"{where} would need {one.needs_s:.1f} s of airtime, less than its link's "
+                        f"{least_s:.1f} s"
                     )
 
     def _spans(self, transfers: Transfers, starts: Mapping[str, float]) -> Spans:

@@ -117,8 +117,8 @@ def where_not(table: pd.DataFrame, bandwidth: pd.DataFrame, energy: pd.DataFrame
             yield f"{what} ends with a higher loss than {row['against']}: {row['loss_ratio'] - 1:+.1%}."
     for scheme, own in energy[~energy["feasible"].astype(bool)].groupby("scheme", sort=False):
         yield (
-            f"{SCHEMES[str(scheme)].title} does not fit the memory of {', '.join(own['profile'])}: their times "
-            "and energy are of devices that had enough."
+            f"{SCHEMES[str(scheme)].title} does not fit the memory of {', '.join(own['profile'])}: their "
+            "times and energy are of devices that had enough."
         )
     full = bandwidth[bandwidth["scheme"] == FULL].set_index("rate_up_bps")["own_s"]
     for scheme, own in bandwidth[bandwidth["scheme"] != FULL].groupby("scheme", sort=False):

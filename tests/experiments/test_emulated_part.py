@@ -104,7 +104,7 @@ def test_what_cannot_be_extrapolated_is_refused_in_one_line(override: str, says:
 
 
 def test_other_methods_are_refused() -> None:
-    with pytest.raises(ConfigError, match="does not go with aggregation.method: what other methods"):
+    with pytest.raises(ConfigError, match=r"does not go with aggregation\.method"):
         load("adapter.kind=lora", "adapter.rank=256", "aggregation.method=ffa")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 import pytest
@@ -13,10 +13,12 @@ from emulation.link import AccessLink, Air, LinkSpec
 from experiments import record, timeline
 from experiments.extrapolation.part import EmulatedPart
 from experiments.extrapolation.rounds import Extrapolation, extrapolate
+from experiments.figures import bytes as bytes_figure
+from experiments.figures import latency, style, sweep
 from experiments.timeline import Event, Round
 from tests.experiments.test_record import counters, event
 
-PART, WHOLE = 4_000_000, 24_000_000
+PART, WHOLE = 4_000_000, 16_000_000
 STEP_S = 0.01
 
 
@@ -73,7 +75,7 @@ def events(devices: dict[str, Device], size: int, *, shared: bool = False) -> li
 
 
 def _sent(name: str, way: str, t: float, done: float, size: int) -> list[Event]:
-    if not 0 < done < size:
+    if not 0 < done < size or size == WHOLE:
         return []
     if way == "down":
         return [event(t, name, "download_progress", round=1, done=done)]
@@ -129,7 +131,7 @@ def table(rounds: list[Round], devices: dict[str, Device]) -> pd.DataFrame:
 
 
 devices = st.lists(
-    st.builds(Device, st.floats(2e6, 2e7), st.floats(2e6, 2e7), st.floats(0, 0.5), st.floats(0.1, 9)),
+    st.builds(Device, st.floats(4e6, 1e7), st.floats(4e6, 1e7), st.floats(0, 0.5), st.floats(0.1, 9)),
     min_size=1,
     max_size=3,
 )
@@ -138,7 +140,7 @@ devices = st.lists(
 @settings(max_examples=12)
 @given(devices, st.sampled_from([None, Air("cell"), Air("cell", "fixed")]))
 def test_the_whole_is_as_if_all_of_it_had_been_sent(some: list[Device], air: Air | None) -> None:
-    """Durations of every phase, the round's latency, and bytes, on links of their own and in a shared cell."""
+    """Every phase, the round's latency, and bytes; on links of their own and in a shared cell."""
     named = {f"dev{index}": device for index, device in enumerate(some)}
     found = extrapolated(named, air=air)
     shared = air is not None and air.scheduler != "fixed"
@@ -153,7 +155,7 @@ def test_the_whole_is_as_if_all_of_it_had_been_sent(some: list[Device], air: Air
         assert ours[column].to_numpy() == pytest.approx(theirs[column].to_numpy(), rel=5e-3), column
     assert ours["wait_s"].to_numpy() == pytest.approx(theirs["wait_s"].to_numpy(), abs=0.5)
     again = [ours["retransmitted_segments"].iloc[0], theirs["retransmitted_segments"].iloc[0]]
-    assert again[0] == pytest.approx(again[1], rel=0.1)
+    assert again[0] == pytest.approx(again[1], rel=0.2)
     if not any("acknowledgements" in reason for reason in found.reasons):
         assert found.reasons == []
     assert record.contradictions(ours, links_of(named)) == []
@@ -163,9 +165,8 @@ def test_what_was_really_sent_is_on_record() -> None:
     found = extrapolated({"dev0": Device()})
     down, up = found.rows
     assert (down["direction"], down["emulated_bytes"], down["payload_bytes"]) == ("down", PART, WHOLE)
-    assert down["emulated_s"] == pytest.approx(4.4, abs=0.05) and down["payload_s"] == pytest.approx(
-        24.4, abs=0.1
-    )
+    assert down["emulated_s"] == pytest.approx(4.4, abs=0.05)
+    assert down["payload_s"] == pytest.approx(16.4, abs=0.1)
     assert up["steady"] and up["steady_rate_bps"] == pytest.approx(4e6, rel=1e-3)
 
 
@@ -179,7 +180,7 @@ def test_later_rounds_begin_later() -> None:
     )
     one, two = found.rounds
     assert one.start == 10.0 and one.latency_s is not None
-    assert two.start - one.start == pytest.approx(100 + 60, abs=0.5)  # 20 MB more at 8 and 4 Mbit/s
+    assert two.start - one.start == pytest.approx(100 + 36, abs=0.5)  # 12 MB more at 8 and 4 Mbit/s
     assert two.latency_s == pytest.approx(one.latency_s)
 
 
@@ -188,20 +189,20 @@ def test_work_without_a_profile_grows_with_the_vector() -> None:
     part = EmulatedPart(PART // 4, WHOLE // 4, WHOLE, WHOLE)
     rounds = timeline.build(events(named, PART))
     found = extrapolate(rounds, part, links_of(named), profiled=frozenset(), deadline_s=1e6)
-    assert table(found.rounds, named)["compute_s"].item() == pytest.approx(0.48 * 6)
+    assert table(found.rounds, named)["compute_s"].item() == pytest.approx(0.48 * 4)
 
 
 def test_a_payload_of_varying_length_grows_with_the_values() -> None:
     named = {"dev0": Device()}
-    part = replace(EmulatedPart(1_000_000, 6_000_000, WHOLE, None))
+    part = EmulatedPart(PART // 4, WHOLE // 4, WHOLE, None)
     found = extrapolate(
         timeline.build(events(named, PART)), part, links_of(named), profiled=frozenset(), deadline_s=1e6
     )
-    assert table(found.rounds, named)["payload_up_bytes"].item() == 6 * PART
+    assert table(found.rounds, named)["payload_up_bytes"].item() == 4 * PART
 
 
 def test_a_rate_that_is_not_steady_is_named() -> None:
-    """Slow start lasts into the second half: it counts for nothing here, so none of the half came before."""
+    """An upload of 16 ms has two marks."""
     found = extrapolated({"dev0": Device(), "dev1": Device(up_bps=2e8)}, size=400_000)
     assert found.reasons and all("not steady after 0.4 MB" in reason for reason in found.reasons)
     assert any(
@@ -221,21 +222,57 @@ def test_a_device_that_did_not_finish_leaves_the_round_as_it_was() -> None:
 
 
 def test_a_round_that_its_deadline_would_have_closed_is_named() -> None:
-    (reason,) = extrapolated({"dev0": Device()}, deadline_s=60).reasons
-    assert "round 1 would last 78 s, and federation.round_deadline=60s" in reason
+    (reason,) = extrapolated({"dev0": Device()}, deadline_s=40).reasons
+    assert "round 1 would last 54 s, and federation.round_deadline=40s" in reason
 
 
 def test_uploads_beside_downloads_in_a_shared_cell_are_not_extrapolated() -> None:
-    """While dev1 still downloads at 10 Mbit/s, its acknowledgements take a tenth of an uplink of 2 Mbit/s."""
-    quick, slow = Device(2e7, 2e6, 0, 0.1), Device(1e7, 2e6, 0, 0.1)
+    """dev0 uploads while dev1 downloads, whose acknowledgements at 1 Mbit/s take 7 % of the air up."""
+    quick, slow = Device(2e7, 2e7, 0, 0.1), Device(4e6, 1e6, 0, 0.1)
     found = extrapolated({"dev0": quick, "dev1": slow}, air=Air("cell"))
     assert any("whose acknowledgements may take" in reason for reason in found.reasons)
     assert extrapolated({"dev0": quick, "dev1": slow}).reasons == []
 
 
+def test_more_airtime_than_a_cell_has_is_named() -> None:
+    """Events of links of their own, said to be of a shared cell: each seems twice as fast as its link."""
+    named = {"dev0": Device(), "dev1": Device()}
+    part = EmulatedPart(PART // 4, WHOLE // 4, WHOLE, WHOLE)
+    rounds, links = timeline.build(events(named, PART)), links_of(named, Air("cell"))
+    found = extrapolate(rounds, part, links, profiled=frozenset(named), deadline_s=1e6)
+    assert len(found.reasons) == 4
+    assert "round 1, dev0: download would need 8.2 s of airtime, less than its link's 15.2 s" in found.reasons
+
+
 def test_a_rate_faster_than_the_link_stays_a_contradiction() -> None:
-    """Extrapolated or not: 24 MB cannot cross in less than they keep the link busy."""
+    """Extrapolated or not: 16 MB cannot cross in less than they keep the link busy."""
     named = {"dev0": Device()}
     clients = table(extrapolated(named).rounds, named)
     slower = {"dev0": AccessLink("dev0", up=LinkSpec(3.9e6), down=LinkSpec(7.5e6))}
     assert len(record.contradictions(clients, slower)) == 2
+
+
+def test_figures_hatch_what_was_extrapolated() -> None:
+    named = {"dev0": Device()}
+    for draw in (latency.draw, bytes_figure.draw):
+        for rounds, looks in (
+            (extrapolated(named).rounds, {"////"}),
+            (timeline.build(events(named, PART)), set()),
+        ):
+            figure = draw(table(rounds, named))
+            hatched = {
+                patch.get_hatch() for axes in figure.axes for patch in axes.patches if patch.get_hatch()
+            }
+            assert hatched == looks
+            texts = [text.get_text() for text in figure.legends[0].get_texts()]
+            assert (style.EXTRAPOLATED_NOTE in texts) == bool(looks)
+
+
+def test_a_sweep_s_figure_rings_extrapolated_trials() -> None:
+    results = pd.DataFrame({"rate": [1, 2], "latency_mean_s": [3.0, 2.0], "valid": True, "outcome": "valid"})
+    metric = sweep.Metric("latency_mean_s", "latency (s)")
+    for marked in ([True, False], [False, False]):
+        figure = sweep.draw(results.assign(extrapolated=marked), ["rate"], [metric])
+        rings = [line for line in figure.axes[0].lines if line.get_markersize() == 10]
+        assert sum(len(line.get_xdata()) for line in rings) == sum(marked)  # type: ignore[arg-type]
+        assert len(figure.legends) == any(marked)

@@ -21,7 +21,9 @@ PLAN = [
     "downlink.codec=fp32",
     "compute.seconds_per_step=2s",
     "network.devices.0={down: {rate: 8mbit, delay: 15ms}, up: {rate: 8mbit, delay: 15ms}}",
-    "network.devices.1={down: {rate: 8mbit, delay: 10ms, loss: 0.1%}, up: {rate: 8mbit, delay: 10ms, loss: 0.1%}}",
+    "network.devices.1={down: {rate: 8mbit, delay: 10ms}, up: {rate: 8mbit, delay: 10ms}}",
+    "network.devices.1.down.loss=0.1%",
+    "network.devices.1.up.loss=0.1%",
 ]
 
 

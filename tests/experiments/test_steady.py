@@ -60,8 +60,8 @@ def test_the_interval_holds_what_it_says() -> None:
 
 def test_too_few_marks_tell_nothing() -> None:
     assert pace([]) is None
-    assert pace(marks([1e6] * 15)) is None
-    assert pace(marks([1e6] * 16)) is not None
+    assert pace(marks([1e6] * 14)) is None
+    assert pace(marks([1e6] * 32)) is not None
     assert pace([(0.0, 1.0)] * 20) is None
 
 
