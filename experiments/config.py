@@ -26,6 +26,7 @@ from proto import codecs
 from server import selection
 from server.aggregation.options import AggregationError
 from server.downlink import parse_exact
+from server.secure_options import SecureAggregationError
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
 
@@ -236,6 +237,16 @@ class Experiment(Section):
             )
         except AggregationError as error:
             raise ValueError(f"aggregation.{error}") from error
+        try:
+            self.privacy.check_secure(
+                codecs.parse(self.uplink.codec),
+                options,
+                devices=len(self.expanded_devices()),
+                late=self.federation.late == "next_round",
+                error_feedback=self.uplink.error_feedback == "on",
+            )
+        except SecureAggregationError as error:
+            raise ValueError(f"privacy.{error}") from error
         return self
 
     @property

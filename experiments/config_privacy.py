@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from experiments.config_section import Section
+from experiments.units import Duration, Fraction
+from proto.codecs import Codec
+from server.aggregation.options import AggregationOptions
+from server.secure_options import SecureOptions
 
 
 class Privacy(Section):
@@ -25,6 +29,11 @@ class Privacy(Section):
     # Secure aggregation: the server learns the sum of a round's updates and no update by itself.
 
     secure_aggregation: bool = False
+    """Bonawitz et al. (client/secure_aggregation.py). uplink.codec=ring(BITS,RANGE) is what is masked."""
+    threshold: Fraction = 2 / 3
+    """The share of a cohort that must survive a round, above 50%; otherwise the round fails."""
+    stage_timeout: Duration = 20.0
+    """How long the server waits for the devices' answers in one stage of it."""
 
     @model_validator(mode="after")
     def _clip_and_noise_go_together(self) -> Self:
@@ -33,10 +42,14 @@ class Privacy(Section):
         return self
 
     @model_validator(mode="after")
-    def _secure_aggregation_is_there(self) -> Self:
-        if self.secure_aggregation:
-            raise ValueError("secure_aggregation: is not there yet")
+    def _secure_aggregation_protects(self) -> Self:
+        SecureOptions(self.threshold, self.stage_timeout)
         return self
+
+    def check_secure(self, uplink: Codec, aggregation: AggregationOptions, **run: Any) -> None:
+        """Whether secure aggregation, if it was asked for, goes together with the rest of the experiment."""
+        if self.secure_aggregation:
+            SecureOptions.check(uplink, aggregation, **run)
 
     @property
     def differential(self) -> bool:

@@ -172,6 +172,9 @@ class Fleet:
             options["full-codec"] = experiment.downlink.full_codec
         if federation.late == "next_round":
             options["staleness-exponent"] = federation.staleness_exponent
+        if experiment.privacy.secure_aggregation:
+            options["secure-threshold"] = experiment.privacy.threshold
+            options["stage-timeout"] = experiment.privacy.stage_timeout * experiment.dilation
         command = [sys.executable, "-m", "server"]
         if not experiment.aggregation.discordance:
             command.append("--no-discordance")

@@ -17,7 +17,7 @@ import grpc
 
 from proto import codecs, federation_pb2_grpc
 from proto.adapter import AdapterLayout, LayoutError, load_adapter
-from proto.codecs import CodecError
+from proto.codecs import Codec, CodecError
 from proto.connection import connection_options
 from proto.events import EventLog
 from proto.exchange import METHODS
@@ -26,6 +26,7 @@ from server.aggregation.options import AggregationError, AggregationOptions, Opt
 from server.cohorts import Cohorts
 from server.devices import Registry
 from server.rounds import Federation, Plan
+from server.secure_options import SecureAggregationError, SecureOptions
 from server.selection import SelectionError, parse, read_availability
 from server.selection.policies import POLICIES
 from server.service import FederationService
@@ -75,6 +76,15 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--merge-rank", type=int, metavar="R", help="of what flora and fedex merge")
     cli.add_argument("--no-discordance", action="store_true", help="do not work it out in each round")
     cli.add_argument("--ranks", help="each device's LoRA rank, comma-separated; else the initial adapter's")
+    cli.add_argument(
+        "--secure-threshold",
+        type=float,
+        metavar="SHARE",
+        help="aggregate securely: learn only the sum, of at least this share of a cohort, above 0.5",
+    )
+    cli.add_argument(
+        "--stage-timeout", type=float, default=20, help="seconds for answers in each stage of it"
+    )
     cli.add_argument("--seed", type=int, default=0)
     cli.add_argument("--deadline", type=float, default=3600, help="seconds until a round closes")
     cli.add_argument("--join-timeout", type=float, default=300, help="seconds to wait for all devices")
@@ -100,6 +110,7 @@ async def serve(arguments: argparse.Namespace) -> bool:
     uplink = codecs.parse(arguments.uplink_codec)
     codecs.parse(arguments.downlink_codec)
     aggregation = _aggregation(arguments)
+    secure = _secure(arguments, uplink, aggregation)
     layout, adapter = load_adapter(arguments.initial)
     ranks = _ranks(arguments, layout, aggregation)
     events = EventLog(arguments.events, "server")
@@ -125,6 +136,7 @@ async def serve(arguments: argparse.Namespace) -> bool:
             full_codec=arguments.full_codec,
             aggregation=aggregation,
             ranks=ranks,
+            secure=secure,
         ),
         registry=registry,
         cohorts=_cohorts(arguments, registry, events),
@@ -167,7 +179,7 @@ def _aggregation(arguments: argparse.Namespace) -> AggregationOptions:
         arguments.method,
         arguments.mean,
         optimizer,
-        discordance=not arguments.no_discordance,
+        discordance=not arguments.no_discordance and arguments.secure_threshold is None,
         merge_rank=arguments.merge_rank,
     )
     options.check_rounds(
@@ -175,6 +187,25 @@ def _aggregation(arguments: argparse.Namespace) -> AggregationOptions:
         delta=arguments.full_codec is not None,
         error_feedback=arguments.error_feedback == "on",
     )
+    return options
+
+
+def _secure(
+    arguments: argparse.Namespace, uplink: Codec, aggregation: AggregationOptions
+) -> SecureOptions | None:
+    """How updates are hidden, if they are to be. Raises SecureAggregationError."""
+    if arguments.secure_threshold is None:
+        return None
+    options = SecureOptions(arguments.secure_threshold, arguments.stage_timeout)
+    options.check(
+        uplink,
+        aggregation,
+        devices=len(arguments.devices.split(",")),
+        late=arguments.staleness_exponent is not None,
+        error_feedback=arguments.error_feedback == "on",
+    )
+    import server.secure_aggregation  # noqa: F401  Cryptography is loaded now, and not within the first round.
+
     return options
 
 
@@ -217,7 +248,10 @@ def main() -> int:
     except TimeoutError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
-    except (AggregationError, LayoutError, CodecError, SelectionError, PortError, OSError) as error:
+    except (AggregationError, SecureAggregationError, SelectionError, PortError) as error:
+        print(f"server: {error}", file=sys.stderr)
+        return 2
+    except (LayoutError, CodecError, OSError) as error:
         print(f"server: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -6,15 +6,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.figures import style
-from experiments.timeline import PHASES
+from experiments.timeline import PHASES, SECURE_PHASES
+
+_ORDER = (SECURE_PHASES[0], *PHASES[:-1], SECURE_PHASES[1], PHASES[-1])
 
 _COLOURS = {
+    "agree": style.GREY,
     "download": style.SKY,
     "gate": style.YELLOW,
     "compute": style.GREEN,
     "encode": style.PURPLE,
     "upload": style.BLUE,
     "wait": "#dddddd",
+    "unmask": style.ORANGE,
     "aggregate": style.VERMILION,
 }
 _LABELS = {"gate": "waits for a core", "wait": "waits for others"}
@@ -36,8 +40,8 @@ def draw(clients: pd.DataFrame) -> Figure:
         if row.get("remote") and pd.notna(row["turnaround_s"]):
             height = row["turnaround_s"]
             axes.bar(place, height, color="white", edgecolor="grey", hatch="//", width=0.9)
-        for phase in PHASES:
-            seconds = row[f"{phase}_s"]
+        for phase in _ORDER:
+            seconds = row.get(f"{phase}_s")
             if pd.notna(seconds):
                 axes.bar(place, seconds, bottom=height, color=_COLOURS[phase], width=0.9)
                 height += seconds
@@ -59,8 +63,9 @@ def draw(clients: pd.DataFrame) -> Figure:
             ha="center",
             va="top",
         )
-    for phase in PHASES:
-        axes.bar(0, 0, color=_COLOURS[phase], label=_LABELS.get(phase, phase))
+    for phase in _ORDER:
+        if phase in PHASES or clients.get(f"{phase}_s", pd.Series(dtype=float)).notna().any():
+            axes.bar(0, 0, color=_COLOURS[phase], label=_LABELS.get(phase, phase))
     axes.plot([], [], color="black", linewidth=1.2, label="bound: links + compute")
     figure.legend(loc="outside right upper", frameon=False)
     axes.set_ylabel("time in the round (s)")
