@@ -27,8 +27,8 @@ class Participant:
     def __init__(self, wanted: KeysWanted, run_id: str) -> None:
         if not wanted.devices / 2 < wanted.threshold <= wanted.devices or wanted.threshold < 2:
             raise SecretError(
-                f"round {wanted.round}: a threshold of {wanted.threshold} with {wanted.devices} devices; it must "
-                "be 2 or more and above half of them"
+                f"round {wanted.round}: a threshold of {wanted.threshold} with {wanted.devices} devices; it "
+                "must be 2 or more and above half of them"
             )
         self.wanted = wanted
         self._run_id = run_id

@@ -10,7 +10,8 @@ against a server that follows the protocol and looks at all it gets:
     Survivors   -> Reveal          one kind of share of each device, and the server can unmask the sum
 
 A device that falls away before its update is whole takes nothing with it: the others' shares of its mask
-key give the masks that they have in common with it. One that falls away later has its self-mask taken off by theirs.
+key give the masks that they have in common with it. Where one falls away later, the others' shares are enough
+to take off its self-mask.
 
 What it does not do: the public keys come through the server, unsigned, so one that swaps them sits in the
 middle, and one that invents devices can be all the others (the paper's active variant takes signatures and a
@@ -95,21 +96,20 @@ class SecureAggregation:
                     clipped=sum(self._clipped.values()),
                 )
 
-    def encoder(self, start: pb.RoundStart, examples: int) -> MakeEncoder:
+    def encoder(self, start: pb.RoundStart) -> MakeEncoder:
         """What encodes the update of the round: under masks, if that is how it is to go up."""
         if not start.ring_bits:
             return SegmentEncoder
         from proto.secagg.masked import Masked, MaskedEncoder, grid_of
 
-        if not 0 < examples <= start.largest_examples:
-            raise CodecError(f"{examples} examples where the most are {start.largest_examples}")
+        if not 0 < start.weight <= 1:
+            raise CodecError(f"round {start.round}: a weight of {start.weight:g}; above 0, at most 1")
         masked = Masked(grid_of(codecs.parse(start.uplink_codec)), start.ring_bits)
         masks = self._current(start).masks(start.ring_bits)
-        scale = examples / start.largest_examples
         self._clipped = clipped = {}
 
         def make(_: Codec, vector: Vector, seed: Sequence[int]) -> SegmentEncoder:
-            return MaskedEncoder(masked, vector, seed, masks=masks, scale=scale, clipped=clipped)
+            return MaskedEncoder(masked, vector, seed, masks=masks, scale=start.weight, clipped=clipped)
 
         return make
 

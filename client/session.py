@@ -19,6 +19,7 @@ import numpy as np
 
 from client.counters import read_counters
 from client.device import Compute
+from client.differential_privacy import PrivateUpdates
 from client.download import Download
 from client.feedback import Feedback
 from client.presence import presence
@@ -35,6 +36,7 @@ from proto.events import EventLog
 from proto.exchange import ExchangeError, exchange_of
 from proto.lora import LoraLayout
 from proto.payload import PayloadError
+from proto.privacy import privacy_of
 
 log = logging.getLogger("client")
 
@@ -88,6 +90,7 @@ class Session:
         self._unsent: Update | None = None
         self._feedback: Feedback | None = None
         self._secure = SecureAggregation(self.events, self.reconnect_s)
+        self._private: PrivateUpdates | None = None
 
     def run(self) -> None:
         """Take part until the server says finish. Raises SessionError."""
@@ -131,13 +134,15 @@ class Session:
                 joined.task_json, device_index=joined.device_index, device_count=joined.device_count
             )
             self.events.write("prepare_end", examples=self._trainer.examples)
+        if (privacy := privacy_of(joined)) is not None:
+            self._private = PrivateUpdates(privacy, joined.device_index, self.events)
         registered = stub.Register(
             pb.RegisterRequest(
                 client_id=self.client_id,
                 session=self._session,
                 run_id=self._run_id,
                 layout_digest=self._trainer.layout.digest,
-                examples=self._trainer.examples,
+                examples=1 if self._private else self._trainer.examples,
             ),
             timeout=self.reconnect_s,
         )
@@ -262,6 +267,8 @@ class Session:
         np.subtract(update, lora.take(adapter, exchange.trained), out=update)
         self._adapter = None if exchange.trained == "AB" else adapter
         if start.error_feedback:
+            if self._private:
+                raise SessionError(f"{self.server} asks for error feedback, which no clipping bounds")
             self._feedback = self._feedback or Feedback(self.events, number)
             self._feedback.add_to(update)
         crc = 0
@@ -269,7 +276,9 @@ class Session:
             self._held = number, adapter
             crc = zlib.crc32(adapter.data)
         told = {"steps": result.steps, "loss": result.loss, "adapter_crc32": crc}
-        encoder = self._secure.encoder(start, self._trainer.examples)
+        if self._private is not None:
+            told |= self._private.apply(update, number, start.cohort)
+        encoder = self._secure.encoder(start)
         return Update(self._key(number), start.uplink_codec, update, told, self.events, encoder)
 
     def _key(self, number: int) -> pb.UploadKey:

@@ -342,6 +342,7 @@ def _cell(value: object) -> str:
 
 def _print_result(result: Result) -> None:
     """The rounds, whether they can be trusted, and where everything is."""
+    from experiments import privacy
     from experiments.run import describe
 
     table = Table("round", "latency s", "bound s", "devices", "payload down/up MB", "wire down/up MB")
@@ -359,6 +360,8 @@ def _print_result(result: Result) -> None:
     print(f"calibration: {len(result.checks) - len(missed)} of {len(result.checks)} checks without a miss")
     for check in missed:
         print(f"  MISS {describe(check)}")
+    for line in privacy.lines(result.privacy) if result.privacy else []:
+        print(line)
     for warning in result.warnings:
         print(f"warning: {warning}")
     for reason in result.invalid_reasons:

@@ -19,14 +19,13 @@ from client.sd15 import sd15_lora_layout
 from emulation.link import AccessLink
 from experiments.config_aggregation import Aggregation
 from experiments.config_network import Device, Network
-from experiments.config_privacy import Privacy
+from experiments.config_privacy import Privacy, check_privacy, check_secure_aggregation
 from experiments.config_section import Section
 from experiments.units import Duration, Fraction
 from proto import codecs
 from server import selection
-from server.aggregation.options import AggregationError
+from server.aggregation.options import AggregationError, AggregationOptions
 from server.downlink import parse_exact
-from server.secure_options import SecureAggregationError
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
 
@@ -227,7 +226,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _can_aggregate(self) -> Self:
-        options = self.aggregation.options()
+        options = self.aggregation_options
         try:
             options.check_devices([] if self.adapter.kind == "full" else self.ranks())
             options.check_rounds(
@@ -235,24 +234,21 @@ class Experiment(Section):
                 delta=self.downlink.delta,
                 error_feedback=self.uplink.error_feedback == "on",
             )
+            check_privacy(self, options)
+            check_secure_aggregation(self, options)
         except AggregationError as error:
             raise ValueError(f"aggregation.{error}") from error
-        try:
-            self.privacy.check_secure(
-                codecs.parse(self.uplink.codec),
-                options,
-                devices=len(self.expanded_devices()),
-                late=self.federation.late == "next_round",
-                error_feedback=self.uplink.error_feedback == "on",
-            )
-        except SecureAggregationError as error:
-            raise ValueError(f"privacy.{error}") from error
         return self
 
     @property
     def base(self) -> str:
         """The checkpoint that diffusers loads."""
         return str(BUNDLED_BASE) if self.model == "bundled" else self.model
+
+    @property
+    def aggregation_options(self) -> AggregationOptions:
+        """What the server is asked for."""
+        return self.aggregation.options(private=self.privacy.updates_are_private)
 
     def expanded_devices(self) -> list[tuple[str, Device]]:
         """dev0, dev1, ... with what each was asked to be."""

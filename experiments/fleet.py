@@ -170,13 +170,15 @@ class Fleet:
             options["ranks"] = ",".join(map(str, experiment.ranks()))
         if experiment.downlink.delta:
             options["full-codec"] = experiment.downlink.full_codec
+        if (privacy := experiment.privacy.client(experiment.seed)) is not None:
+            options |= {"clip-norm": privacy.clip_norm, "noise-multiplier": privacy.noise_multiplier}
         if federation.late == "next_round":
             options["staleness-exponent"] = federation.staleness_exponent
         if experiment.privacy.secure_aggregation:
             options["secure-threshold"] = experiment.privacy.threshold
             options["stage-timeout"] = experiment.privacy.stage_timeout * experiment.dilation
         command = [sys.executable, "-m", "server"]
-        if not experiment.aggregation.discordance:
+        if not experiment.aggregation_options.discordance:
             command.append("--no-discordance")
         for key, value in options.items():
             command += [f"--{key}", str(value)]

@@ -59,7 +59,8 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
         "loss": client.value("compute_end", "loss"),
         "cpu_s": client.value("compute_end", "cpu_s"),
         "encode_cpu_s": client.value("upload_end", "encode_cpu_s"),
-        "update_norm": client.value("error_feedback", "update_norm"),
+        "update_norm": client.value(_normed(client), "update_norm"),
+        "clipped": client.value("clipped", "clipped"),
         "residual_norm": client.value("error_feedback", "residual_norm"),
         "overrun_s": client.value("compute_end", "overrun_s"),
         "clipped_values": client.value("revealed", "clipped"),
@@ -73,6 +74,11 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
     parts = (row["bound_download_s"], compute_s, row["bound_upload_s"])
     row["bound_s"] = None if None in parts else sum(parts)
     return row
+
+
+def _normed(client: ClientRound) -> str:
+    """Which event has the norm of its update, as trained."""
+    return "clipped" if "clipped" in client.marks else "error_feedback"
 
 
 def _counted(keys: Iterable[str], before: Event | None, after: Event | None) -> int | None:
@@ -182,8 +188,11 @@ def write_manifest(manifest: dict[str, Any], path: Path) -> None:
 
 
 def json_rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    """A table as JSON values: what is missing is null."""
+    """A table as JSON values: what is missing, or is not finite, is null."""
     return [
-        {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+        {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
         for row in table.astype(object).to_dict("records")
     ]

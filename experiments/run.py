@@ -19,7 +19,7 @@ import pandas as pd
 
 from emulation.calibration import Check, calibrate
 from emulation.launcher import Launcher
-from experiments import channel_run, model, record, timeline
+from experiments import channel_run, model, privacy, record, timeline
 from experiments.beside import Beside, describe_network
 from experiments.build import build_network
 from experiments.config import Experiment
@@ -42,6 +42,8 @@ class Result:
     rounds: pd.DataFrame
     clients: pd.DataFrame
     checks: list[Check] = field(default_factory=list)
+    privacy: dict[str, Any] | None = None
+    """What differential privacy comes to, as in the manifest."""
 
     @property
     def valid(self) -> bool:
@@ -51,7 +53,7 @@ class Result:
         """The `run` document of the command line."""
         keys = ["round", "latency_s", "bound_s", "payload_up_bytes", "payload_down_bytes"]
         keys += ["message_up_bytes", "message_down_bytes", "wire_up_bytes", "wire_down_bytes"]
-        keys += ["cohort", "clients_finished"]
+        keys += ["cohort", "clients_finished", *privacy.COLUMNS]
         return {
             "run_dir": str(self.run_dir),
             "valid": self.valid,
@@ -182,8 +184,10 @@ class Run:
         if self.experiment.network.channel is not None:
             clients, found, links = channel_run.conclude(self.dir, dilation, rounds, clients, links)
             reasons = reasons + found
-        table = record.rounds_table(rounds, clients)
+        table = privacy.add_columns(record.rounds_table(rounds, clients), rounds, self.experiment)
         reasons = reasons + record.contradictions(clients, links, dilation)
+        reasons = reasons + privacy.contradictions(rounds, self.experiment)
+        self.manifest["privacy"] = private = privacy.report(table, clients, self.experiment)
         if len(rounds) < self.experiment.rounds or any(r.end is None for r in rounds):
             reasons.append(f"{len(rounds)} of {self.experiment.rounds} rounds took place")
         reasons += [
@@ -196,7 +200,7 @@ class Run:
         record.write_table(pd.DataFrame(link_rows), self.dir / "links.csv")
         self._mark(reasons, warnings=warnings + _warnings(clients, events))
         draw_run(self.dir)
-        return Result(self.dir, reasons, self.manifest["warnings"], table, clients, checks)
+        return Result(self.dir, reasons, self.manifest["warnings"], table, clients, checks, private)
 
     def _mark(self, reasons: list[str], warnings: list[str] | None = None) -> None:
         self.manifest |= {"valid": not reasons, "invalid_reasons": reasons, "warnings": warnings or []}

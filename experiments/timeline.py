@@ -95,9 +95,16 @@ class Round:
     number: int
     start: float
     end: float | None = None
+    weight: int | None = None
+    """Of the updates in its sum, in all."""
     discordance: float | None = None
     """|mean(BA) - mean(B) mean(A)| / |mean(BA)| of its local models."""
     clients: dict[str, ClientRound] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> list[str]:
+        """The devices whose update is in its sum."""
+        return [name for name, client in self.clients.items() if client.outcome == "finished"]
 
     @property
     def secagg_s(self) -> float | None:
@@ -153,6 +160,7 @@ def build(events: Iterable[Event]) -> list[Round]:
                 marks[kind] = event
         if kind == "round_end" and current:
             current.end = event["t"]
+            current.weight = event.get("weight")
             for name, outcome in event["outcomes"].items():
                 current.clients[name].outcome = outcome
             open_round = None

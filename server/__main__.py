@@ -22,6 +22,7 @@ from proto.connection import connection_options
 from proto.events import EventLog
 from proto.exchange import METHODS
 from proto.lora import LoraLayout
+from proto.privacy import ClientPrivacy, PrivacyError
 from server.aggregation.options import AggregationError, AggregationOptions, OptimizerOptions
 from server.cohorts import Cohorts
 from server.devices import Registry
@@ -34,6 +35,12 @@ from server.service import FederationService
 
 class PortError(RuntimeError):
     """The address cannot be listened on."""
+
+
+_WRONG_INPUT = (
+    *(AggregationError, LayoutError, CodecError, SelectionError, PrivacyError, SecureAggregationError),
+    *(PortError, OSError),
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         help="send differences down; this codec, an exact one, brings the whole adapter where it is needed",
     )
     cli.add_argument("--method", default="fedit", help=f"of aggregation: {', '.join(METHODS)}")
-    cli.add_argument("--mean", default="weighted", help="weighted, median or trimmed(FRACTION)")
+    cli.add_argument("--mean", default="weighted", help="weighted, uniform, median or trimmed(FRACTION)")
     cli.add_argument("--optimizer", default="none", choices=("none", "fedavgm", "fedadam"))
     cli.add_argument("--learning-rate", type=float, help="the optimizer's; default 1, fedadam's 0.01")
     cli.add_argument("--momentum", type=float, default=0.9, help="fedavgm's, and fedadam's first")
@@ -75,6 +82,12 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--adaptivity", type=float, default=1e-3, help="fedadam's tau")
     cli.add_argument("--merge-rank", type=int, metavar="R", help="of what flora and fedex merge")
     cli.add_argument("--no-discordance", action="store_true", help="do not work it out in each round")
+    cli.add_argument(
+        "--clip-norm", type=float, metavar="C", help="devices clip their updates to this L2 norm"
+    )
+    cli.add_argument(
+        "--noise-multiplier", type=float, metavar="Z", help="and add noise: Z * C in a cohort's sum"
+    )
     cli.add_argument("--ranks", help="each device's LoRA rank, comma-separated; else the initial adapter's")
     cli.add_argument(
         "--secure-threshold",
@@ -113,6 +126,7 @@ async def serve(arguments: argparse.Namespace) -> bool:
     secure = _secure(arguments, uplink, aggregation)
     layout, adapter = load_adapter(arguments.initial)
     ranks = _ranks(arguments, layout, aggregation)
+    privacy = _privacy(arguments, aggregation)
     events = EventLog(arguments.events, "server")
     registry = Registry(arguments.run_id, arguments.devices.split(","))
     federation = Federation(
@@ -131,12 +145,14 @@ async def serve(arguments: argparse.Namespace) -> bool:
             or (
                 arguments.error_feedback == "auto"
                 and uplink.wants_error_feedback
+                and privacy is None
                 and aggregation.takes_error_feedback
             ),
             full_codec=arguments.full_codec,
             aggregation=aggregation,
             ranks=ranks,
             secure=secure,
+            privacy=privacy,
         ),
         registry=registry,
         cohorts=_cohorts(arguments, registry, events),
@@ -179,7 +195,7 @@ def _aggregation(arguments: argparse.Namespace) -> AggregationOptions:
         arguments.method,
         arguments.mean,
         optimizer,
-        discordance=not arguments.no_discordance and arguments.secure_threshold is None,
+        discordance=not arguments.no_discordance,
         merge_rank=arguments.merge_rank,
     )
     options.check_rounds(
@@ -207,6 +223,16 @@ def _secure(
     import server.secure_aggregation  # noqa: F401  Cryptography is loaded now, and not within the first round.
 
     return options
+
+
+def _privacy(arguments: argparse.Namespace, options: AggregationOptions) -> ClientPrivacy | None:
+    """What devices do to their updates. Raises AggregationError and PrivacyError."""
+    if arguments.clip_norm is None and arguments.noise_multiplier is None:
+        return None
+    options.check_privacy()
+    if arguments.error_feedback == "on":
+        raise PrivacyError("--error-feedback on: what is left of earlier updates was never clipped")
+    return ClientPrivacy(arguments.clip_norm, arguments.noise_multiplier, arguments.seed)
 
 
 def _ranks(
@@ -248,10 +274,7 @@ def main() -> int:
     except TimeoutError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
-    except (AggregationError, SecureAggregationError, SelectionError, PortError) as error:
-        print(f"server: {error}", file=sys.stderr)
-        return 2
-    except (LayoutError, CodecError, OSError) as error:
+    except _WRONG_INPUT as error:
         print(f"server: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -34,6 +34,7 @@ class OpenRound:
         secure: SecureRound | None = None,
     ) -> None:
         self.number = number
+        self.cohort_size = len(cohort)
         self.payloads = payloads
         self.uplink = uplink
         self.pending = set(cohort)

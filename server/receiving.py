@@ -123,6 +123,7 @@ class Uploads:
             raise Refusal(
                 pb.STATUS_WRONG_CODEC, f"update in {header.codec}, the round asks for {uplink.name}"
             )
+        self._require_private(header, current)
         size = federation.update_size(device, key.round)
         most = Segments(uplink, size).payload_bytes
         if header.payload_bytes > most:
@@ -134,7 +135,7 @@ class Uploads:
             return upload
         if current is not None:
             upload = federation.new_upload(
-                uplink, size, header.payload_bytes, current.updates, device.examples
+                uplink, size, header.payload_bytes, current.updates, self._weight(device)
             )
             current.uploads[key.client_id, key.session] = upload
             device.update_began = time.monotonic()
@@ -142,6 +143,23 @@ class Uploads:
             upload = federation.new_upload(uplink, size, header.payload_bytes)
             federation.late_uploads[key.client_id, key.session, key.round] = upload
         return upload
+
+    def _require_private(self, header: pb.UploadHeader, current: OpenRound | None) -> None:
+        """A device that does not say it has clipped and noised as asked may not have: its update is refused.
+
+        Late updates, which have no round, are refused before where updates are private.
+        """
+        privacy = self._federation.plan.privacy
+        asked = (0.0, 0.0)
+        if privacy is not None and current is not None:
+            asked = (privacy.clip_norm, privacy.noise_std(current.cohort_size))
+        if (said := (header.clip_norm, header.noise_std)) != asked:
+            reason = "clipped to {:g} with noise of {:g}, the run asks for {:g} and {:g} (0: neither)"
+            raise Refusal(pb.STATUS_NOT_PRIVATE, reason.format(*said, *asked))
+
+    def _weight(self, device: Device) -> int:
+        """Of the device's updates in a sum."""
+        return self._federation.plan.aggregation.weight(device.examples)
 
     def _count(
         self, header: pb.UploadHeader, device: Device, current: OpenRound, upload: Upload, arrived: float
@@ -167,7 +185,7 @@ class Uploads:
         while True:
             host = await federation.until_open()
             staleness = host.number - key.round
-            weight = discounted(device.examples, staleness, exponent)
+            weight = discounted(self._weight(device), staleness, exponent)
             host.guests.add(upload)
             await upload.attach(host.updates, weight)
             await upload.absorbed()

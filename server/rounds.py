@@ -20,6 +20,7 @@ from proto.events import EventLog
 from proto.exchange import Exchange
 from proto.federation_pb2 import STATUS_LATE, Status
 from proto.lora import LoraLayout
+from proto.privacy import ClientPrivacy
 from server.aggregation.aggregator import Aggregator, Kept
 from server.aggregation.fedavg import Tally
 from server.aggregation.options import AggregationOptions
@@ -69,6 +70,8 @@ class Plan:
     """Each device's LoRA rank, in the devices' order; empty: the initial adapter's."""
     secure: SecureOptions | None = None
     """How the server learns only the sum of updates; None: it sees each."""
+    privacy: ClientPrivacy | None = None
+    """What devices do to their updates before they send them; None: nothing."""
 
 
 class Federation:
@@ -218,6 +221,7 @@ class Federation:
             devices,
             grid=cast(Ring, self.uplink),
             size=self.model.lora.only(self.plan.aggregation.wire.trained(number)).size,
+            weight=self.plan.aggregation.weight,
             options=self.plan.secure,
             run_id=self.registry.run_id,
             executor=self._executor,

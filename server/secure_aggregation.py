@@ -59,7 +59,10 @@ class Member:
 
 
 class SecureRound:
-    """One round of a cohort of `devices`, whose updates of `size` values are quantised to `grid`."""
+    """One round of a cohort of `devices`, whose updates of `size` values are quantised to `grid`.
+
+    `weight` tells what the update of a device with so many examples weighs in the sum.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class SecureRound:
         *,
         grid: Ring,
         size: int,
+        weight: Callable[[int], int],
         options: SecureOptions,
         run_id: str,
         executor: Executor,
@@ -75,10 +79,11 @@ class SecureRound:
     ) -> None:
         self.number = number
         self.threshold = options.needed(len(devices))
-        self.largest_examples = max([1, *(device.examples for device in devices)])
+        self._weight = weight
+        self._largest_weight = max([1, *(weight(device.examples) for device in devices)])
         bits = ring_bits(grid.bits, max(2, len(devices)))
         self.codec = Masked(grid, bits)
-        self.total = MaskedSum(size, grid, bits, self.largest_examples)
+        self.total = MaskedSum(size, grid, bits, self._largest_weight)
         self._devices = list(devices)
         self._options, self._run_id = options, run_id
         self._executor, self._events = executor, events
@@ -92,6 +97,10 @@ class SecureRound:
     def begin(self, opened: OpenRound) -> None:
         """`opened` is the round that this one hides."""
         self._opened = opened
+
+    def weight(self, device: Device) -> float:
+        """Of the device's update, over the cohort's largest: what it is multiplied by."""
+        return self._weight(device.examples) / self._largest_weight
 
     # What a device is told.
 

@@ -52,9 +52,9 @@ class SecureOptions:
                 "take their sum"
             )
         elif aggregation.gathers:
-            problem = (
-                f"aggregation.mean={aggregation.mean} needs each update by itself: weighted takes their sum"
-            )
+            problem = f"aggregation.mean={aggregation.mean} needs each update by itself: weighted, uniform"
+        elif aggregation.discordance:
+            problem = "aggregation.discordance needs each update by itself: false"
         elif late:
             problem = "a late update's masks fit no other round: federation.late=refuse"
         elif error_feedback:

@@ -9,6 +9,7 @@ import grpc
 
 from proto import federation_pb2 as pb
 from proto import federation_pb2_grpc
+from proto.privacy import message
 from server.aggregation.fedavg import LARGEST_WEIGHT
 from server.devices import Device, Outbox, Refusal, Sending
 from server.open_round import OpenRound
@@ -42,6 +43,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             task_json=self._task_json,
             device_index=device.index,
             device_count=len(self._registry.devices),
+            privacy=message(self._federation.plan.privacy),
         )
 
     async def Register(
@@ -136,8 +138,9 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             trained_factors=exchange.trained,
             merge_rank=exchange.merge_rank,
             fresh_seed=exchange.fresh,
+            cohort=current.cohort_size,
             ring_bits=current.secure.codec.ring_bits if current.secure else 0,
-            largest_examples=current.secure.largest_examples if current.secure else 0,
+            weight=current.secure.weight(device) if current.secure else 0,
         )
         sending = Sending(current.number, broadcast, start.offset)
         if device.outbox is outbox:

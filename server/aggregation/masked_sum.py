@@ -1,7 +1,7 @@
 """The sum of updates under masks: ring elements, added while they arrive; masks are taken off at the end.
 
-Device u sends codes of w_u / w_max times its update (proto/codecs/ring.py), w being examples: with S the sum
-of the codes in steps, the weighted mean is S * step * w_max / sum_u w_u. As integers it depends on no order,
+Device u sends codes of w_u / w_max times its update (proto/codecs/ring.py): with S the sum of the codes in
+steps, the weighted mean is S * step * w_max / sum_u w_u. As integers it depends on no order,
 and what is subtracted again leaves no trace. Memory is one vector of 32-bit integers.
 """
 
@@ -26,11 +26,11 @@ _STEP_VALUES = 2**18
 class MaskedSum(Tally):
     """Of updates of shape (size,) in Z_2^`ring_bits`; nobody's are in range or not, for nobody can tell."""
 
-    def __init__(self, size: int, grid: Ring, ring_bits: int, largest_examples: int) -> None:
+    def __init__(self, size: int, grid: Ring, ring_bits: int, largest_weight: int) -> None:
         super().__init__()
         self._sum = np.zeros(size, np.uint32)
         self._grid, self._modulus_mask = grid, np.uint32(2**ring_bits - 1)
-        self._largest_examples = largest_examples
+        self._largest_weight = largest_weight
         self._devices = 0
         self._lock = Lock()
 
@@ -70,7 +70,7 @@ class MaskedSum(Tally):
             elements = self._sum[start : start + _STEP_VALUES]
             steps = (elements & self._modulus_mask).astype(np.float64)
             steps -= self._devices * self._grid.half
-            steps *= self._grid.step * self._largest_examples
+            steps *= self._grid.step * self._largest_weight
             yield start, steps / self.weight
 
     def release(self) -> None:
