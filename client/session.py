@@ -23,6 +23,7 @@ from client.differential_privacy import PrivateUpdates
 from client.download import Download
 from client.feedback import Feedback
 from client.presence import presence
+from client.secure_aggregation import SECURE_KINDS, SecureAggregation
 from client.trainers import build_trainer
 from client.training import Trainer
 from client.upload import Update
@@ -88,6 +89,7 @@ class Session:
         """The last round whose payload was whole: what it brought is in force here."""
         self._unsent: Update | None = None
         self._feedback: Feedback | None = None
+        self._secure = SecureAggregation(self.events, self.reconnect_s)
         self._private: PrivateUpdates | None = None
 
     def run(self) -> None:
@@ -155,6 +157,9 @@ class Session:
             if kind == "finish":
                 log.info("finished: %s", instruction.finish.reason)
                 return True
+            if kind in SECURE_KINDS:
+                self._secure.answer(stub, self._key(getattr(instruction, kind).round), instruction)
+                continue
             download = self._receive(kind, instruction)
             # A round that is pushed again after a reconnect may have been done already.
             if download.complete and download.vector is not None:
@@ -270,11 +275,17 @@ class Session:
         if start.keep:
             self._held = number, adapter
             crc = zlib.crc32(adapter.data)
-        key = pb.UploadKey(client_id=self.client_id, session=self._session, run_id=self._run_id, round=number)
         told = {"steps": result.steps, "loss": result.loss, "adapter_crc32": crc}
         if self._private is not None:
             told |= self._private.apply(update, number, start.cohort)
-        return Update(key, start.uplink_codec, update, told, self.events)
+        encoder = self._secure.encoder(start)
+        return Update(self._key(number), start.uplink_codec, update, told, self.events, encoder)
+
+    def _key(self, number: int) -> pb.UploadKey:
+        """What tells this device's part in round `number` from all others."""
+        return pb.UploadKey(
+            client_id=self.client_id, session=self._session, run_id=self._run_id, round=number
+        )
 
     def _send(self, stub: federation_pb2_grpc.FederationStub) -> None:
         """Upload what there is to upload; a cut leaves it for the next connection."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from client.counters import read_counters
+from client.secure_aggregation import MakeEncoder
 from proto import codecs, federation_pb2_grpc
 from proto import federation_pb2 as pb
 from proto.adapter import Vector
@@ -31,18 +32,24 @@ class Update:
 
     Holds `vector`, shape (size,), the difference to the adapter that came down, and never more of its
     encoding than is being sent: a segment gives the same bytes whenever it is encoded again. `told` are the
-    fields of UploadHeader that say how it came about.
+    fields of UploadHeader that say how it came about; `make_encoder` hides it under masks, or does not.
     """
 
     def __init__(
-        self, key: pb.UploadKey, codec: str, vector: Vector, told: Mapping[str, Any], events: EventLog
+        self,
+        key: pb.UploadKey,
+        codec: str,
+        vector: Vector,
+        told: Mapping[str, Any],
+        events: EventLog,
+        make_encoder: MakeEncoder = SegmentEncoder,
     ) -> None:
         self.round_number = key.round
         self.vector = vector
-        self._key, self._codec = key, codecs.parse(codec)
+        self._key = key
         self._told, self._events = told, events
         name = np.frombuffer(key.client_id.encode(), np.uint8)
-        self.encoder = SegmentEncoder(self._codec, vector, (key.round, *name.tolist()))
+        self.encoder = make_encoder(codecs.parse(codec), vector, (key.round, *name.tolist()))
         self._attempt = 0
         self._failure: CodecError | None = None
 
@@ -90,7 +97,7 @@ class Update:
         return pb.UploadHeader(
             key=self._key,
             attempt=self._attempt,
-            codec=self._codec.name,
+            codec=self.encoder.segments.codec.name,
             payload_bytes=self.encoder.segments.payload_bytes,
             offset=offset,
             **self._told,

@@ -22,7 +22,7 @@ from experiments import computing, round_needs
 from experiments.config_aggregation import Aggregation
 from experiments.config_compute import Compute
 from experiments.config_network import Device, Network
-from experiments.config_privacy import Privacy, check_privacy
+from experiments.config_privacy import Privacy, check_privacy, check_secure_aggregation
 from experiments.config_schemes import Central, Scheme, refuse_what_means_nothing
 from experiments.config_section import Section
 from experiments.extrapolation.part import EmulatedPart, emulated_part
@@ -245,6 +245,7 @@ class Experiment(Section):
                 error_feedback=self.uplink.error_feedback == "on",
             )
             check_privacy(self, options)
+            check_secure_aggregation(self, options)
         except AggregationError as error:
             raise ValueError(f"aggregation.{error}") from error
         return self
@@ -274,7 +275,7 @@ class Experiment(Section):
     @property
     def aggregation_options(self) -> AggregationOptions:
         """What the server is asked for."""
-        return self.aggregation.options(private=self.privacy.differential)
+        return self.aggregation.options(private=self.privacy.updates_are_private)
 
     def expanded_devices(self) -> list[tuple[str, Device]]:
         """dev0, dev1, ... with what each was asked to be."""

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 
 from experiments.config_section import Section
+from experiments.units import Duration, Fraction
+from proto import codecs
 from proto.privacy import ClientPrivacy
 from server import selection
 from server.aggregation.fedavg import LARGEST_VALUE
 from server.aggregation.options import AggregationOptions
+from server.secure_options import SecureAggregationError, SecureOptions
 from server.selection.selector import cohort_size
 
 if TYPE_CHECKING:
@@ -36,6 +39,11 @@ class Privacy(Section):
     # Secure aggregation: the server learns the sum of a round's updates and no update by itself.
 
     secure_aggregation: bool = False
+    """Bonawitz et al. (client/secure_aggregation.py). uplink.codec=ring(BITS,RANGE) is what is masked."""
+    threshold: Fraction = 2 / 3
+    """The share of a cohort that must survive a round, above 50%; otherwise the round fails."""
+    stage_timeout: Duration = 20.0
+    """How long the server waits for the devices' answers in one stage of it."""
 
     @model_validator(mode="after")
     def _clip_and_noise_go_together(self) -> Self:
@@ -44,15 +52,19 @@ class Privacy(Section):
         return self
 
     @model_validator(mode="after")
-    def _secure_aggregation_is_there(self) -> Self:
-        if self.secure_aggregation:
-            raise ValueError("secure_aggregation: is not there yet")
+    def _secure_aggregation_protects(self) -> Self:
+        SecureOptions(self.threshold, self.stage_timeout)
         return self
 
     @property
     def differential(self) -> bool:
         """Whether devices clip their updates and add noise."""
         return self.clip_norm is not None
+
+    @property
+    def updates_are_private(self) -> bool:
+        """Whether nobody is to make more of single updates than their sum."""
+        return self.differential or self.secure_aggregation
 
     def client(self, seed: int) -> ClientPrivacy | None:
         """What devices are asked for in a run of this seed; None: nothing."""
@@ -92,3 +104,19 @@ def check_privacy(experiment: Experiment, options: AggregationOptions) -> None:
             f"privacy.noise_multiplier: with the noise an update's values may reach {largest:.3g}, and sums "
             f"take {LARGEST_VALUE:g}: less noise, a smaller clip_norm or more devices a round"
         )
+
+
+def check_secure_aggregation(experiment: Experiment, options: AggregationOptions) -> None:
+    """Whether secure aggregation, if it is asked for, can be had with the rest of it. Raises ValueError."""
+    if not experiment.privacy.secure_aggregation:
+        return
+    try:
+        SecureOptions.check(
+            codecs.parse(experiment.uplink.codec),
+            options,
+            devices=len(experiment.expanded_devices()),
+            late=experiment.federation.late == "next_round",
+            error_feedback=experiment.uplink.error_feedback == "on",
+        )
+    except SecureAggregationError as error:
+        raise ValueError(f"privacy.{error}") from error

@@ -174,6 +174,9 @@ class Fleet:
             options |= {"clip-norm": privacy.clip_norm, "noise-multiplier": privacy.noise_multiplier}
         if federation.late == "next_round":
             options["staleness-exponent"] = federation.staleness_exponent
+        if experiment.privacy.secure_aggregation:
+            options["secure-threshold"] = experiment.privacy.threshold
+            options["stage-timeout"] = experiment.privacy.stage_timeout * experiment.dilation
         command = [sys.executable, "-m", "server"]
         if not experiment.aggregation_options.discordance:
             command.append("--no-discordance")

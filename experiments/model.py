@@ -35,6 +35,8 @@ def task(experiment: Experiment) -> dict[str, Any]:
 def load(experiment: Experiment, launcher: Launcher, initial: Path) -> None:
     """Load in the fork server what all devices share, and write the adapter that round 1 starts from."""
     launcher.preload("client.__main__:parser")  # imports gRPC before the first fork
+    if experiment.privacy.secure_aggregation:
+        launcher.preload("importlib:import_module", "client.participant")
     if experiment.training.trainer == "synthetic":
         launcher.preload("experiments.initial:write_synthetic", str(initial), task(experiment))
         return

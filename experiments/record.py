@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from emulation.link import FRAME_BYTES, SEGMENT_BYTES, AccessLink, LinkSpec
-from experiments.timeline import PHASES, ClientRound, Event, Round
+from experiments.timeline import PHASES, SECURE_PHASES, ClientRound, Event, Round
 
 _WIRE = ("tx_bytes", "rx_bytes")
 
@@ -42,17 +42,19 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
     row: dict[str, Any] = {"round": client.round, "client": client.client, "outcome": client.outcome}
     row["extrapolated"] = client.extrapolated
     row["remote"] = link is None
-    row |= {f"{phase}_s": client.phase_s(phase) for phase in PHASES}
+    row |= {f"{phase}_s": client.phase_s(phase) for phase in (*PHASES, *SECURE_PHASES)}
     row["turnaround_s"] = client.between_s("download_start", "upload_received")
     row |= {
         "downlink_kind": client.value("download_end", "kind") or client.value("download_start", "kind"),
         "payload_down_bytes": payload_down,
         "message_down_bytes": client.value("download_end", "message_bytes"),
-        "wire_down_bytes": _counted(_WIRE, client.before, after_download),
+        "wire_down_bytes": _counted(_WIRE, client.marks.get("agreed") or client.before, after_download),
         "payload_up_bytes": payload_up,
         "message_up_bytes": whole.get("message_bytes"),
         "wire_up_bytes": _counted(_WIRE, before_upload, after_upload),
         "received_up_bytes": _received(client),
+        "secagg_bytes": _secure_bytes(client),
+        "message_secagg_bytes": _sum(client.value(mark, "message_bytes") for mark in ("agreed", "revealed")),
         "retransmitted_segments": _counted(("retransmitted_segments",), client.before, after_upload),
         "steps": client.value("compute_end", "steps"),
         "loss": client.value("compute_end", "loss"),
@@ -62,6 +64,7 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
         "clipped": client.value("clipped", "clipped"),
         "residual_norm": client.value("error_feedback", "residual_norm"),
         "overrun_s": client.value("compute_end", "overrun_s"),
+        "clipped_values": client.value("revealed", "clipped"),
         "upload_attempts": client.value("upload_end", "attempts"),
         "upload_status": client.value("upload_end", "status"),
         "used_in_round": client.value("late_update_used", "used_in"),
@@ -84,6 +87,23 @@ def _counted(keys: Iterable[str], before: Event | None, after: Event | None) -> 
     if before is None or after is None:
         return None
     return sum(after[key] - before[key] for key in keys)
+
+
+def _secure_bytes(client: ClientRound) -> int | None:
+    """What secure aggregation's own messages moved on the wire, before the download and after the upload."""
+    marks = client.marks
+    return _sum(
+        [
+            _counted(_WIRE, client.before, marks.get("agreed")),
+            _counted(_WIRE, marks.get("upload_end"), marks.get("revealed")),
+        ]
+    )
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Of those that there are; None of none."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _received(client: ClientRound) -> int | None:
@@ -120,6 +140,7 @@ def rounds_table(rounds: Iterable[Round], clients: pd.DataFrame) -> pd.DataFrame
                 "clients_finished": len(finished),
                 "extrapolated": bool(cohort["extrapolated"].any()),
                 "discordance": one.discordance,
+                "secagg_s": one.secagg_s,
                 **sums,
             }
         )

@@ -10,6 +10,11 @@ client, each from an event of one process to an event of another:
     upload     first byte handed over .. last byte at the server
     wait       .. the round closes
     aggregate  what did not become whole is taken back .. new global adapter ready
+
+Secure aggregation adds two, which all devices of a round have in common:
+
+    agree      before the download: keys and shares
+    unmask     between wait and aggregate: the survivors' shares, and the masks taken off the sum
 """
 
 from __future__ import annotations
@@ -24,7 +29,11 @@ Event = dict[str, Any]
 
 PHASES = ("download", "gate", "compute", "encode", "upload", "wait", "aggregate")
 
+SECURE_PHASES = ("agree", "unmask")
+
 PHASE_MARKS = {
+    "agree": ("agree_start", "agree_end"),
+    "unmask": ("unmask_start", "aggregate_start"),
     "download": ("download_start", "download_end"),
     "gate": ("download_end", "compute_start"),
     "compute": ("compute_start", "compute_end"),
@@ -34,6 +43,9 @@ PHASE_MARKS = {
     "aggregate": ("aggregate_start", "round_end"),
 }
 """phase -> the marks it runs between."""
+
+_OF_ALL = ("agree_start", "agree_end", "unmask_start", "aggregate_start", "round_end")
+"""Marks of a round that are those of all its devices."""
 
 # What an event holds in seconds of the clock; seconds of processor time stay as they are.
 _TIMES = ("t", "overrun_s", "took_s")
@@ -68,7 +80,10 @@ class ClientRound:
 
     def phase_s(self, phase: str) -> float | None:
         """Seconds of a phase; None where it did not end."""
-        return self.between_s(*PHASE_MARKS[phase])
+        first, last = PHASE_MARKS[phase]
+        if phase == "wait" and "unmask_start" in self.marks:
+            last = "unmask_start"
+        return self.between_s(first, last)
 
     def between_s(self, first: str, last: str) -> float | None:
         """Seconds from one mark to another; None where one is missing."""
@@ -97,6 +112,14 @@ class Round:
     def finished(self) -> list[str]:
         """The devices whose update is in its sum."""
         return [name for name, client in self.clients.items() if client.outcome == "finished"]
+
+    @property
+    def secagg_s(self) -> float | None:
+        """What secure aggregation adds to the latency: its stages before and after; None without it."""
+        client = next(iter(self.clients.values()), None)
+        times = [client.phase_s(phase) for phase in SECURE_PHASES] if client else []
+        known = [seconds for seconds in times if seconds is not None]
+        return sum(known) if known else None
 
     @property
     def latency_s(self) -> float | None:
@@ -135,7 +158,7 @@ def build(events: Iterable[Event]) -> list[Round]:
                 open_round.clients[name] = ClientRound(open_round.number, name)
         client = event.get("client") or event["process"]
         current = rounds.get(event.get("round") or -1)
-        if kind in ("aggregate_start", "round_end") and current:
+        if kind in _OF_ALL and current:
             for client_round in current.clients.values():
                 client_round.marks[kind] = event
         elif current and client in current.clients and kind in _PROGRESS:

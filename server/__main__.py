@@ -17,7 +17,7 @@ import grpc
 
 from proto import codecs, federation_pb2_grpc
 from proto.adapter import AdapterLayout, LayoutError, load_adapter
-from proto.codecs import CodecError
+from proto.codecs import Codec, CodecError
 from proto.connection import connection_options
 from proto.events import EventLog
 from proto.exchange import METHODS
@@ -27,6 +27,7 @@ from server.aggregation.options import AggregationError, AggregationOptions, Opt
 from server.cohorts import Cohorts
 from server.devices import Registry
 from server.rounds import Federation, Plan
+from server.secure_options import SecureAggregationError, SecureOptions
 from server.selection import SelectionError, parse, read_availability
 from server.selection.policies import POLICIES
 from server.service import FederationService
@@ -36,7 +37,10 @@ class PortError(RuntimeError):
     """The address cannot be listened on."""
 
 
-_WRONG_INPUT = (AggregationError, LayoutError, CodecError, SelectionError, PrivacyError, PortError, OSError)
+_WRONG_INPUT = (
+    *(AggregationError, LayoutError, CodecError, SelectionError, PrivacyError, SecureAggregationError),
+    *(PortError, OSError),
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,6 +89,15 @@ def parser() -> argparse.ArgumentParser:
         "--noise-multiplier", type=float, metavar="Z", help="and add noise: Z * C in a cohort's sum"
     )
     cli.add_argument("--ranks", help="each device's LoRA rank, comma-separated; else the initial adapter's")
+    cli.add_argument(
+        "--secure-threshold",
+        type=float,
+        metavar="SHARE",
+        help="aggregate securely: learn only the sum, of at least this share of a cohort, above 0.5",
+    )
+    cli.add_argument(
+        "--stage-timeout", type=float, default=20, help="seconds for answers in each stage of it"
+    )
     cli.add_argument("--seed", type=int, default=0)
     cli.add_argument("--deadline", type=float, default=3600, help="seconds until a round closes")
     cli.add_argument("--join-timeout", type=float, default=300, help="seconds to wait for all devices")
@@ -110,6 +123,7 @@ async def serve(arguments: argparse.Namespace) -> bool:
     uplink = codecs.parse(arguments.uplink_codec)
     codecs.parse(arguments.downlink_codec)
     aggregation = _aggregation(arguments)
+    secure = _secure(arguments, uplink, aggregation)
     layout, adapter = load_adapter(arguments.initial)
     ranks = _ranks(arguments, layout, aggregation)
     privacy = _privacy(arguments, aggregation)
@@ -137,6 +151,7 @@ async def serve(arguments: argparse.Namespace) -> bool:
             full_codec=arguments.full_codec,
             aggregation=aggregation,
             ranks=ranks,
+            secure=secure,
             privacy=privacy,
         ),
         registry=registry,
@@ -188,6 +203,25 @@ def _aggregation(arguments: argparse.Namespace) -> AggregationOptions:
         delta=arguments.full_codec is not None,
         error_feedback=arguments.error_feedback == "on",
     )
+    return options
+
+
+def _secure(
+    arguments: argparse.Namespace, uplink: Codec, aggregation: AggregationOptions
+) -> SecureOptions | None:
+    """How updates are hidden, if they are to be. Raises SecureAggregationError."""
+    if arguments.secure_threshold is None:
+        return None
+    options = SecureOptions(arguments.secure_threshold, arguments.stage_timeout)
+    options.check(
+        uplink,
+        aggregation,
+        devices=len(arguments.devices.split(",")),
+        late=arguments.staleness_exponent is not None,
+        error_feedback=arguments.error_feedback == "on",
+    )
+    import server.secure_aggregation  # noqa: F401  Cryptography is loaded now, and not within the first round.
+
     return options
 
 

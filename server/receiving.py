@@ -14,7 +14,8 @@ from proto.segments import Segments
 from server.aggregation.fedavg import OutOfRangeError
 from server.devices import Device, Refusal
 from server.late import discounted
-from server.rounds import Federation, OpenRound
+from server.open_round import OpenRound
+from server.rounds import Federation
 from server.uploads import Upload
 
 # A stranger using a device's name, or a retry that comes too late, must not end that device's round.
@@ -122,7 +123,7 @@ class Uploads:
             reason = f"trained from an adapter with checksum {theirs:08x}, the round's is {ours:08x}"
             raise Refusal(pb.STATUS_WRONG_VERSION, reason)
         device.version = key.round  # It could not have trained without the whole adapter.
-        uplink = federation.uplink
+        uplink = current.uplink if current is not None else federation.uplink
         if header.codec != uplink.name:
             raise Refusal(
                 pb.STATUS_WRONG_CODEC, f"update in {header.codec}, the round asks for {uplink.name}"
@@ -138,11 +139,13 @@ class Uploads:
         if (upload := self._find(key)) is not None:
             return upload
         if current is not None:
-            upload = federation.new_upload(size, header.payload_bytes, current.updates, self._weight(device))
+            upload = federation.new_upload(
+                uplink, size, header.payload_bytes, current.updates, self._weight(device)
+            )
             current.uploads[key.client_id, key.session] = upload
             device.update_began = time.monotonic()
         else:
-            upload = federation.new_upload(size, header.payload_bytes)
+            upload = federation.new_upload(uplink, size, header.payload_bytes)
             federation.late_uploads[key.client_id, key.session, key.round] = upload
         return upload
 

@@ -6,7 +6,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.figures import style
-from experiments.timeline import PHASES
+from experiments.timeline import PHASES, SECURE_PHASES
+
+_ORDER = (SECURE_PHASES[0], *PHASES[:-1], SECURE_PHASES[1], PHASES[-1])
 
 _LABELS = {"gate": "waits for a core", "wait": "waits for others"}
 
@@ -27,8 +29,8 @@ def draw(clients: pd.DataFrame) -> Figure:
         if row.get("remote") and pd.notna(row["turnaround_s"]):
             height = row["turnaround_s"]
             axes.bar(place, height, color="white", edgecolor="grey", hatch="//", width=0.9)
-        for phase in PHASES:
-            seconds = row[f"{phase}_s"]
+        for phase in _ORDER:
+            seconds = row.get(f"{phase}_s")
             if pd.notna(seconds):
                 colour = style.PHASE_COLOURS[phase]
                 axes.bar(place, seconds, bottom=height, color=colour, width=0.9, **style.bar_style(row))
@@ -51,8 +53,9 @@ def draw(clients: pd.DataFrame) -> Figure:
             ha="center",
             va="top",
         )
-    for phase in PHASES:
-        axes.bar(0, 0, color=style.PHASE_COLOURS[phase], label=_LABELS.get(phase, phase))
+    for phase in _ORDER:
+        if phase in PHASES or clients.get(f"{phase}_s", pd.Series(dtype=float)).notna().any():
+            axes.bar(0, 0, color=style.PHASE_COLOURS[phase], label=_LABELS.get(phase, phase))
     axes.plot([], [], color="black", linewidth=1.2, label="bound: links + compute")
     if any(map(style.bar_style, clients.to_dict("records"))):
         style.note_extrapolated(axes)

@@ -27,12 +27,14 @@ PALETTE = {
 SKY, ORANGE, GREEN, BLUE, VERMILION, PURPLE, YELLOW, GREY = PALETTE.values()
 
 PHASE_COLOURS = {
+    "agree": GREY,
     "download": SKY,
     "gate": YELLOW,
     "compute": GREEN,
     "encode": PURPLE,
     "upload": BLUE,
     "wait": "#dddddd",
+    "unmask": ORANGE,
     "aggregate": VERMILION,
 }
 """What a device does in a round (experiments/timeline.py), in figures and reports alike."""
