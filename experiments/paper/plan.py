@@ -13,8 +13,6 @@ from experiments.sweep import Trial, trial
 PART, FAMILY, SCHEME, POINT = LABELS = ("part", "family", "scheme", "point")
 """What every trial is labelled with, and its seed. `point` says in words what of its part it is."""
 
-SECURE = "secure"
-SECURE_SCHEME, PRIVATE_SCHEME = "lora-4", BEST
 CLIP_NORM = 1.0
 """To which devices clip updates before they add noise."""
 
@@ -56,8 +54,9 @@ def points(preset: Preset) -> Iterator[Point]:
     rounds = f"rounds={preset.rounds}"
     for scheme in preset.schemes:
         yield Point("schemes", "sd15", scheme, "the cell", (rounds,))
-    secure = (rounds, "privacy.secure_aggregation=true")
-    yield Point(SECURE, "sd15", SECURE_SCHEME, "secure aggregation", secure)
+    for masks in (False, True):
+        changes = (rounds, "uplink.codec=ring(8,0.01)", f"privacy.secure_aggregation={masks}".lower())
+        yield Point("secure", "sd15", "lora-4", "masked" if masks else "the same codec, unmasked", changes)
     yield from _links(preset)
     yield from _cells(preset)
     yield from _paths(preset)
@@ -111,7 +110,7 @@ def _learning(preset: Preset) -> Iterator[Point]:
         yield Point("learning", "bundled", scheme, "the cell", (rounds,))
     for noise in preset.noise_multipliers:
         private = (f"privacy.clip_norm={CLIP_NORM}", f"privacy.noise_multiplier={noise}", *_UNIFORM)
-        yield Point("privacy", "bundled", PRIVATE_SCHEME, f"noise {noise:g}", (rounds, *private))
+        yield Point("privacy", "bundled", BEST, f"noise {noise:g}", (rounds, *private))
 
 
 _UNIFORM = ("aggregation.mean=uniform",)

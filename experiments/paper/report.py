@@ -96,7 +96,7 @@ def _pictures(suite: Suite) -> Iterator[Section]:
 
 
 def _secure(suite: Suite) -> Section:
-    note = "The same round with and without secure aggregation: what pairwise masks and keys add."
+    note = "Rounds of one codec with and without secure aggregation: what masks, keys and shares add."
     return Section("Secure aggregation", _csv(suite.tables["secure"]), note=note)
 
 

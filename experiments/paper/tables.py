@@ -111,13 +111,10 @@ def allocation_by_device(measured: Measured) -> pd.DataFrame:
 
 
 def secure(measured: Measured) -> pd.DataFrame:
-    """A row without and with secure aggregation: a round's latency and bytes, and what of them it adds."""
-    rounds = measured.rounds
-    scheme = rounds.loc[rounds["part"] == "secure", "scheme"]
-    beside = (rounds["part"] == "schemes") & rounds["scheme"].isin(scheme)
-    both = with_bytes(rounds[(rounds["part"] == "secure") | beside])
+    """A row without and with secure aggregation, of one codec: a round's latency and bytes, and what it adds."""
+    rounds = with_bytes(_part(measured.rounds, "secure")).rename(columns={"point": "updates"})
     values = ["latency_s", "up_bytes", "down_bytes", "secagg_s", "secagg_bytes"]
-    return over_seeds(both, ["part", "scheme"], values)
+    return over_seeds(rounds, ["scheme", "updates"], values)
 
 
 TABLES: dict[str, Callable[[Measured], pd.DataFrame]] = {
