@@ -13,6 +13,8 @@ from experiments.sweep import Trial, trial
 PART, FAMILY, SCHEME, POINT = LABELS = ("part", "family", "scheme", "point")
 """What every trial is labelled with, and its seed. `point` says in words what of its part it is."""
 
+ALLOCATED = "lora-4"
+"""The scheme whose cell is divided in several ways."""
 CLIP_NORM = 1.0
 """To which devices clip updates before they add noise."""
 
@@ -95,12 +97,10 @@ def _paths(preset: Preset) -> Iterator[Point]:
 
 
 def _policies(preset: Preset) -> Iterator[Point]:
-    """Who gets how much of the cell, with the cell's devices."""
+    """Who gets which part of the cell for good; by need (network.sharing) it is that of `schemes`."""
     for policy in preset.policies:
-        shares = () if policy == "shared" else ("network.sharing=fixed", f"network.cell.allocation={policy}")
-        # `shared` is the cell of `schemes`, but for a round more: no two trials may be one experiment.
-        changes = (f"rounds={preset.rounds + 1}", *shares)
-        yield Point("allocation", "sd15", "lora-4", policy, changes)
+        shares = ("network.sharing=fixed", f"network.cell.allocation={policy}")
+        yield Point("allocation", "sd15", ALLOCATED, policy, (f"rounds={preset.rounds}", *shares))
 
 
 def _learning(preset: Preset) -> Iterator[Point]:

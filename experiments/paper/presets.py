@@ -53,8 +53,7 @@ class Preset:
     repeats: int
 
 
-POLICIES = ("shared", "equal", "proportional", "minmax")
-"""`shared`: nobody has a share for good (network.sharing=round_robin); else network.cell.allocation."""
+POLICIES = ("equal", "proportional", "minmax")
 
 CONGESTION_CONTROLS = ("cubic", "bbr")
 

@@ -55,5 +55,5 @@ def draw(tables: marks.Tables) -> Figure:
         Line2D([], [], color="black", linewidth=1, linestyle=":", label="round, analytic model"),
     ]
     marks.legend(figure, [*handles, *marks.state_handles(table)])
-    marks.note(figure, tables["trials"], "allocation")
+    marks.note(figure, tables["trials"], "allocation", "schemes")
     return figure
