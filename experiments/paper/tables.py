@@ -115,7 +115,7 @@ def _by_policy(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def secure(measured: Measured) -> pd.DataFrame:
-    """A row without and with secure aggregation, of one codec: a round's latency and bytes, and what it adds."""
+    """A row without and with secure aggregation, of one codec: a round's latency, bytes, and what it adds."""
     rounds = with_bytes(_part(measured.rounds, "secure")).rename(columns={"point": "updates"})
     values = ["latency_s", "up_bytes", "down_bytes", "secagg_s", "secagg_bytes"]
     return over_seeds(rounds, ["scheme", "updates"], values)
