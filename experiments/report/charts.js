@@ -259,7 +259,7 @@ charts.retrieval = (width) => {
 };
 
 charts.channel = (width, state) => {
-  const devices = [...new Set(Object.keys(data.channel).map((key) => key.split(" ")[0]))];
+  const devices = [...new Set(Object.keys(data.channel).map((key) => key.slice(0, key.lastIndexOf(" "))))];
   state.device ??= data.devices.find((device) => devices.includes(device)) ?? devices[0];
   const select = element("select", { "aria-label": "device" }, ...devices.map((device) => new Option(device)));
   select.value = state.device;
@@ -309,7 +309,13 @@ function draw(place) {
   if (!width || width === place.drawnAt) return;  // within a closed fold, or as it is already
   place.drawnAt = width;
   place.state ??= { redraw() { place.drawnAt = 0; draw(place); } };
-  const made = charts[place.dataset.chart](width, place.state);
+  let made;
+  try {
+    made = charts[place.dataset.chart](width, place.state);
+  } catch (error) {  // The others are drawn all the same.
+    console.error(error);
+    made = element("p", { class: "note" }, `This chart could not be drawn: ${error.message}`);
+  }
   if (made === null) {
     place.remove();
     return;

@@ -81,12 +81,9 @@ def fold(summary: Text, html: Text) -> Markup:
 
 def code(text: str, *, name: str = "") -> Markup:
     """Text to copy; with a file's `name` also to save."""
-    save = ""
-    if name:
-        address = "data:text/plain;base64," + base64.b64encode(text.encode()).decode()
-        save = Markup('<a download="{}" href="{}">save {}</a>').format(name, address, name)
+    save = Markup('<button type="button" data-save="{}">save {}</button>').format(name, name) if name else ""
     return Markup(
-        '<div class="code"><div class="tools">{}<button type="button">copy</button></div>'
+        '<div class="code"><div class="tools">{}<button type="button" data-copy>copy</button></div>'
         '<pre tabindex="0">{}</pre></div>'
     ).format(save, text)
 
