@@ -36,6 +36,10 @@ Way = Literal["down", "up"]
 WAYS: tuple[Way, Way] = ("down", "up")
 
 
+_LEAST_SNR = 1e-4
+"""Below that in the whole band a channel is down (emulation.rate_adaptation.CAPACITY)."""
+
+
 @dataclass(frozen=True)
 class DeviceNeeds:
     """What a usual round asks of a device's link, and its training."""
@@ -55,12 +59,12 @@ class Division:
     in_hz: bool
 
     def part(self, device: str, way: Way) -> float:
-        return float(self.ways[way].parts[self.devices.index(device)])
+        return self.ways[way].parts[self.devices.index(device)]
 
     @property
     def bands_hz(self) -> Floats | None:
         """Of shape (devices, 2), down and up as emulation.channel.DIRECTIONS; None: airtime is divided."""
-        return np.stack([self.ways[way].parts for way in WAYS], axis=1) if self.in_hz else None
+        return np.array([self.ways[way].parts for way in WAYS]).T if self.in_hz else None
 
     def describe(self) -> dict[str, Any]:
         """As JSON: who got what, and when the model has each done, in seconds of a usual round."""
@@ -71,7 +75,7 @@ class Division:
                 self.devices, allocation.parts, allocation.rates_bps, allocation.finish_s, strict=True
             )
             rows[way] = {
-                device: {unit: float(part), "rate_bps": float(rate), "done_s": float(done)}
+                device: {unit: part, "rate_bps": rate, "done_s": done}
                 for device, part, rate, done in columns
             }
         return {"policy": self.policy, **rows}
@@ -96,6 +100,9 @@ def divide(
         demands = [Demand(*one) for one in zip(devices, sizes, ready_s, strict=True)]
         return allocate(policy, spectra[way], demands)
 
+    for way, spectrum in spectra.items():
+        if isinstance(spectrum, Bands) and (lost := np.flatnonzero(spectrum.snr_hz < _LEAST_SNR * spectrum.total)).size:
+            raise AllocationError(f"{devices[lost[0]]}: {way}, the cell's signal does not reach it (-40 dB)")
     beside_s = [link.down.delay_s + need.compute_s for link, need in zip(links, needs, strict=True)]
     down = allocated("down", [8 * need.down_bytes for need in needs], beside_s)
     ready_s = [done + link.up.delay_s for link, done in zip(links, down.finish_s, strict=True)]
