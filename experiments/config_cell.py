@@ -75,8 +75,7 @@ class Division:
                 self.devices, allocation.parts, allocation.rates_bps, allocation.finish_s, strict=True
             )
             rows[way] = {
-                device: {unit: part, "rate_bps": rate, "done_s": done}
-                for device, part, rate, done in columns
+                device: {unit: part, "rate_bps": rate, "done_s": done} for device, part, rate, done in columns
             }
         return {"policy": self.policy, **rows}
 
@@ -101,7 +100,10 @@ def divide(
         return allocate(policy, spectra[way], demands)
 
     for way, spectrum in spectra.items():
-        if isinstance(spectrum, Bands) and (lost := np.flatnonzero(spectrum.snr_hz < _LEAST_SNR * spectrum.total)).size:
+        if (
+            isinstance(spectrum, Bands)
+            and (lost := np.flatnonzero(spectrum.snr_hz < _LEAST_SNR * spectrum.total)).size
+        ):
             raise AllocationError(f"{devices[lost[0]]}: {way}, the cell's signal does not reach it (-40 dB)")
     beside_s = [link.down.delay_s + need.compute_s for link, need in zip(links, needs, strict=True)]
     down = allocated("down", [8 * need.down_bytes for need in needs], beside_s)

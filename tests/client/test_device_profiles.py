@@ -27,7 +27,9 @@ def test_a_processor_is_the_literature_s() -> None:
 
 def test_seconds_per_step_of_stable_diffusion() -> None:
     """A sample a step. The server's share of its peak is the one that was measured on it."""
-    seconds = {name: (p.seconds_per_step(LORA, 1), p.seconds_per_step(FULL, 1)) for name, p in PROFILES.items()}
+    seconds = {
+        name: (p.seconds_per_step(LORA, 1), p.seconds_per_step(FULL, 1)) for name, p in PROFILES.items()
+    }
     assert seconds["phone"] == pytest.approx((1.24, 1.72), abs=0.005)
     assert seconds["jetson_orin"] == pytest.approx((0.146, 0.203), abs=0.0005)
     assert seconds["server_gpu"][1] == pytest.approx(8 / 290, rel=0.01)

@@ -91,7 +91,7 @@ def test_the_bundled_base_is_as_torch_counts_it() -> None:
 
 
 def test_what_is_no_checkpoint_says_so(tmp_path: Path) -> None:
-    with pytest.raises(LayoutError, match="diffusion_pytorch_model.safetensors holds no UNet"):
+    with pytest.raises(LayoutError, match=r"diffusion_pytorch_model\.safetensors holds no UNet"):
         read_unet_layout(tmp_path)
     with pytest.raises(LayoutError, match="does not say how large its samples are"):
         read_sample(tmp_path)

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.allocation import Airtimes, Allocation, AllocationError, Bands, Demand, Policy, Spectrum, allocate
+from experiments.allocation import (
+    Airtimes,
+    Allocation,
+    AllocationError,
+    Bands,
+    Demand,
+    Policy,
+    Spectrum,
+    allocate,
+)
 
 POLICIES: tuple[Policy, ...] = ("equal", "proportional", "minmax")
 

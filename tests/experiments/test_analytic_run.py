@@ -36,7 +36,7 @@ def test_a_round_lasts_as_long_as_its_slowest_device() -> None:
 
 
 def test_a_shared_air_is_shared() -> None:
-    """Down both send at once: dev1 is done after twice its airtime, dev0 after the sum. Up they do not meet."""
+    """Down both send at once: dev1 is done after twice its airtime, dev0 after the sum. Up they never meet."""
     slow, fast = 8 * DOWN / 20e6, 8 * DOWN / 50e6
     done0 = slow + fast + 0.010 + 8 * UP / 10e6 + 0.010
     done1 = 2 * fast + 0.005 + 8 * UP / 20e6 + 0.005
@@ -48,8 +48,10 @@ def test_a_shared_air_is_shared() -> None:
 
 
 def test_a_channel_s_rate_is_shannon_s_of_the_mean_gain_where_devices_begin() -> None:
-    """128.1 + 37.6 log10 0.3 = 108.44 dB; 23 dBm - 108.44 dB + 174 dBm/Hz - 5 dB: 83.56 dB Hz, 10.56 dB in 20 MHz."""
-    section = "{path_loss: {model: macro}, frequency: 2GHz, shadowing: {deviation: 0dB}, mobility: {positions: "
+    """128.1 + 37.6 log10 0.3 = 108.44 dB; 23 - 108.44 + 174 - 5 = 83.56 dB Hz, 10.55 dB in 20 MHz."""
+    section = (
+        "{path_loss: {model: macro}, frequency: 2GHz, shadowing: {deviation: 0dB}, mobility: {positions: "
+    )
     section += "[{x: 550m, y: 250m}]}, map: {width: 600m, height: 500m}, cells: [{x: 250m, y: 250m}]}"
     keys = ["network.devices=[{up: {delay: 5ms}, down: {delay: 5ms}}]", f"network.channel={section}"]
     rates = analytic_run.rates_bps(config.load(SMOKE, keys))

@@ -79,12 +79,20 @@ def test_the_manifest_s_configuration_is_the_same_experiment() -> None:
 @pytest.mark.parametrize(
     ("file", "overrides", "says"),
     [
-        (SMOKE, ["network.cell.allocation=equal"], "cell: says how sharing=fixed divides it, and sharing is none"),
+        (
+            SMOKE,
+            ["network.cell.allocation=equal"],
+            "cell: says how sharing=fixed divides it, and sharing is none",
+        ),
         (SMOKE, [*FIXED, "network.sharing=round_robin"], "cell: says how sharing=fixed divides it"),
         (SMOKE, [*FIXED, "network.cell.allocation=best"], "network.cell.allocation: "),
         (CONFIGS / "multicell.yaml", FIXED, "cell: goes with topology cell"),
         (CONFIGS / "cell.yaml", FIXED, "network.cell: how long devices train is measured; a division needs"),
-        (DIVIDED, ["network.channel.rate=cqi"], r"cell: .* it needs channel.rate=capacity|channel.rate=capacity"),
+        (
+            DIVIDED,
+            ["network.channel.rate=cqi"],
+            r"cell: .* it needs channel.rate=capacity|channel.rate=capacity",
+        ),
         (DIVIDED, ["network.channel.mobility={model: random_waypoint}"], "channel.mobility.model=static"),
         (DIVIDED, ["network.channel.up.power=-160dBm"], "network.cell: dev0: up, the cell's signal does not"),
         (DIVIDED, ["network.power.transmit=1W"], "power.transmit: comes from network.channel.up.power"),
