@@ -37,7 +37,8 @@ class AllocationError(ValueError):
 class Spectrum(Protocol):
     """What is divided, and the rate that a device makes of a part of it."""
 
-    total: float
+    @property
+    def total(self) -> float: ...
 
     def rates_bps(self, parts: Floats) -> Floats:
         """Of every device with its part, shape (devices,)."""

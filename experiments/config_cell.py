@@ -80,7 +80,7 @@ class Division:
         return {"policy": self.policy, **rows}
 
 
-def divide(
+def _divide(
     policy: Policy,
     links: Sequence[AccessLink],
     spectra: Mapping[Way, Spectrum],
@@ -99,12 +99,6 @@ def divide(
         demands = [Demand(*one) for one in zip(devices, sizes, ready_s, strict=True)]
         return allocate(policy, spectra[way], demands)
 
-    for way, spectrum in spectra.items():
-        if (
-            isinstance(spectrum, Bands)
-            and (lost := np.flatnonzero(spectrum.snr_hz < _LEAST_SNR * spectrum.total)).size
-        ):
-            raise AllocationError(f"{devices[lost[0]]}: {way}, the cell's signal does not reach it (-40 dB)")
     beside_s = [link.down.delay_s + need.compute_s for link, need in zip(links, needs, strict=True)]
     down = allocated("down", [8 * need.down_bytes for need in needs], beside_s)
     ready_s = [done + link.up.delay_s for link, done in zip(links, down.finish_s, strict=True)]
@@ -144,6 +138,9 @@ class Cell(Section):
         for way in WAYS:
             if channel is None:
                 spectra[way] = Airtimes(np.array([getattr(link, way).rate_bps for link in links]))
-            else:
-                spectra[way] = Bands(*channel.spectrum(way, names))
-        return divide(self.allocation, links, spectra, needs)
+                continue
+            whole_hz, snr_hz = channel.spectrum(way, names)
+            if (lost := np.flatnonzero(snr_hz < _LEAST_SNR * whole_hz)).size:
+                raise AllocationError(f"{names[lost[0]]}: {way}, it is out of the cell's range (-40 dB)")
+            spectra[way] = Bands(whole_hz, snr_hz)
+        return _divide(self.allocation, links, spectra, needs)

@@ -36,7 +36,7 @@ def test_a_round_lasts_as_long_as_its_slowest_device() -> None:
 
 
 def test_a_shared_air_is_shared() -> None:
-    """Down both send at once: dev1 is done after twice its airtime, dev0 after the sum. Up they never meet."""
+    """Both receive at once: dev1 is done after twice its airtime, dev0 after the sum. They send apart."""
     slow, fast = 8 * DOWN / 20e6, 8 * DOWN / 50e6
     done0 = slow + fast + 0.010 + 8 * UP / 10e6 + 0.010
     done1 = 2 * fast + 0.005 + 8 * UP / 20e6 + 0.005

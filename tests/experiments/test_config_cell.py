@@ -94,7 +94,11 @@ def test_the_manifest_s_configuration_is_the_same_experiment() -> None:
             r"cell: .* it needs channel.rate=capacity|channel.rate=capacity",
         ),
         (DIVIDED, ["network.channel.mobility={model: random_waypoint}"], "channel.mobility.model=static"),
-        (DIVIDED, ["network.channel.up.power=-160dBm"], "network.cell: dev0: up, the cell's signal does not"),
+        (
+            DIVIDED,
+            ["network.channel.up.power=-160dBm"],
+            "network.cell: dev0: up, it is out of the cell's range",
+        ),
         (DIVIDED, ["network.power.transmit=1W"], "power.transmit: comes from network.channel.up.power"),
     ],
 )
