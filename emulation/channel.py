@@ -65,8 +65,8 @@ class ChannelModel:
 
     `ways` one per device; `line_of_sight` overrules the LOS probability; `shadowing_db` and `correlation_m`
     overrule the path loss model's; `fading` None: none; `feedback_delay_s`, in whole subframes, how old the
-    SNR is that the sender knows. `bands_hz` of shape (devices, 2) by DIRECTIONS: each device's own, where they
-    have divided the cell's; None: each has all of it while it sends.
+    SNR is that the sender knows. `bands_hz` of shape (devices, 2) by DIRECTIONS: each device's own, where the
+    cell's is divided; None: each has all of it while it sends.
     """
 
     ways: Sequence[Way]

@@ -37,7 +37,8 @@ class AllocationError(ValueError):
 class Spectrum(Protocol):
     """What is divided, and the rate that a device makes of a part of it."""
 
-    total: float
+    @property
+    def total(self) -> float: ...
 
     def rates_bps(self, parts: Floats) -> Floats:
         """Of every device with its part, shape (devices,)."""
@@ -101,11 +102,11 @@ class Demand:
 
 @dataclass(frozen=True)
 class Allocation:
-    """Every device's part of the spectrum, its rate, and when it is done; shapes (devices,)."""
+    """Every device's part of the spectrum, its rate, and when it is done."""
 
-    parts: Floats
-    rates_bps: Floats
-    finish_s: Floats
+    parts: tuple[float, ...]
+    rates_bps: tuple[float, ...]
+    finish_s: tuple[float, ...]
 
 
 def allocate(policy: Policy, spectrum: Spectrum, demands: Sequence[Demand]) -> Allocation:
@@ -122,7 +123,7 @@ def allocate(policy: Policy, spectrum: Spectrum, demands: Sequence[Demand]) -> A
     rates = spectrum.rates_bps(parts)
     sends = bits > 0
     times = np.divide(bits, rates, out=np.zeros_like(bits), where=sends)
-    return Allocation(parts, rates, ready + times)
+    return Allocation(*(tuple(column.tolist()) for column in (parts, rates, ready + times)))
 
 
 def _checked(spectrum: Spectrum, demands: Sequence[Demand]) -> tuple[Floats, Floats]:

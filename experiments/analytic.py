@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 
-def hz_snr(power_w: float, gain: float, noise_w_hz: float) -> float:
+def snr_hz(power_w: float, gain: float, noise_w_hz: float) -> float:
     """p h / N0 in Hz: the bandwidth in which a signal is as strong as the noise.
 
     E.g. 0.2 W behind 120 dB and a noise of -174 dBm/Hz: 5.02e7 Hz.

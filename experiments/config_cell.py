@@ -36,6 +36,10 @@ Way = Literal["down", "up"]
 WAYS: tuple[Way, Way] = ("down", "up")
 
 
+_LEAST_SNR = 1e-4
+"""Below that in the whole band a channel is down (emulation.rate_adaptation.CAPACITY)."""
+
+
 @dataclass(frozen=True)
 class DeviceNeeds:
     """What a usual round asks of a device's link, and its training."""
@@ -55,12 +59,12 @@ class Division:
     in_hz: bool
 
     def part(self, device: str, way: Way) -> float:
-        return float(self.ways[way].parts[self.devices.index(device)])
+        return self.ways[way].parts[self.devices.index(device)]
 
     @property
     def bands_hz(self) -> Floats | None:
         """Of shape (devices, 2), down and up as emulation.channel.DIRECTIONS; None: airtime is divided."""
-        return np.stack([self.ways[way].parts for way in WAYS], axis=1) if self.in_hz else None
+        return np.array([self.ways[way].parts for way in WAYS]).T if self.in_hz else None
 
     def describe(self) -> dict[str, Any]:
         """As JSON: who got what, and when the model has each done, in seconds of a usual round."""
@@ -71,13 +75,12 @@ class Division:
                 self.devices, allocation.parts, allocation.rates_bps, allocation.finish_s, strict=True
             )
             rows[way] = {
-                device: {unit: float(part), "rate_bps": float(rate), "done_s": float(done)}
-                for device, part, rate, done in columns
+                device: {unit: part, "rate_bps": rate, "done_s": done} for device, part, rate, done in columns
             }
         return {"policy": self.policy, **rows}
 
 
-def divide(
+def _divide(
     policy: Policy,
     links: Sequence[AccessLink],
     spectra: Mapping[Way, Spectrum],
@@ -135,6 +138,9 @@ class Cell(Section):
         for way in WAYS:
             if channel is None:
                 spectra[way] = Airtimes(np.array([getattr(link, way).rate_bps for link in links]))
-            else:
-                spectra[way] = Bands(*channel.spectrum(way, names))
-        return divide(self.allocation, links, spectra, needs)
+                continue
+            whole_hz, snr_hz = channel.spectrum(way, names)
+            if (lost := np.flatnonzero(snr_hz < _LEAST_SNR * whole_hz)).size:
+                raise AllocationError(f"{names[lost[0]]}: {way}, it is out of the cell's range (-40 dB)")
+            spectra[way] = Bands(whole_hz, snr_hz)
+        return _divide(self.allocation, links, spectra, needs)

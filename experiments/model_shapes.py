@@ -20,7 +20,7 @@ class ShapeError(ValueError):
 
 
 def adapter(base: str, rank: Rank, target_modules: Sequence[str]) -> AdapterLayout:
-    """What of a model crosses the network: `sd15`, or a checkpoint's folder. Raises ShapeError, ValueError."""
+    """What of a model (`sd15`, or a checkpoint's folder) is trained. Raises ShapeError, ValueError."""
     return _adapter(base, rank, tuple(target_modules))
 
 
