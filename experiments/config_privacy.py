@@ -114,7 +114,7 @@ def check_secure_aggregation(experiment: Experiment, options: AggregationOptions
         SecureOptions.check(
             codecs.parse(experiment.uplink.codec),
             options,
-            devices=len(experiment.expanded_devices()),
+            devices=cohort_size(len(experiment.expanded_devices()), experiment.federation.cohort),
             late=experiment.federation.late == "next_round",
             error_feedback=experiment.uplink.error_feedback == "on",
         )

@@ -30,6 +30,7 @@ from server.rounds import Federation, Plan
 from server.secure_options import SecureAggregationError, SecureOptions
 from server.selection import SelectionError, parse, read_availability
 from server.selection.policies import POLICIES
+from server.selection.selector import cohort_size
 from server.service import FederationService
 
 
@@ -216,7 +217,7 @@ def _secure(
     options.check(
         uplink,
         aggregation,
-        devices=len(arguments.devices.split(",")),
+        devices=cohort_size(len(arguments.devices.split(",")), arguments.cohort),
         late=arguments.staleness_exponent is not None,
         error_feedback=arguments.error_feedback == "on",
     )

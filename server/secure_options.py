@@ -60,7 +60,7 @@ class SecureOptions:
         elif error_feedback:
             problem = "what a device owes is not kept under masks: uplink.error_feedback=off"
         elif devices < 2:
-            problem = "one device's sum is its update: two or more"
+            problem = "a cohort of one device has its update for a sum: two or more"
         else:
             return
         raise SecureAggregationError(f"secure_aggregation: {problem}")
