@@ -51,7 +51,7 @@ _DATA_BYTES = 2**16
 
 
 class SyntheticData:
-    """`payload_bytes` of images that nothing makes smaller. The same seed gives the same; none is in memory."""
+    """`payload_bytes` of images that nothing makes smaller; the same seed, the same. None is in memory."""
 
     cpu_s = 0.0
     """Not counted: a device would have them."""

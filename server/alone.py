@@ -15,7 +15,8 @@ from server.aggregation.fedavg import Tally
 from server.broadcast import Broadcast
 from server.devices import Device
 from server.downlink import Payloads
-from server.rounds import Federation, OpenRound, log
+from server.open_round import OpenRound
+from server.rounds import Federation, log
 
 _NOTHING = Exchange(down="")
 
@@ -34,7 +35,7 @@ class LocalFederation(Federation):
         return finished
 
     async def _ask(
-        self, number: int, cohort: Sequence[str], ask: Ask, payloads: Payloads | None = None, uplink: str = ""
+        self, number: int, cohort: Sequence[str], ask: Ask, payloads: Payloads | None = None
     ) -> OpenRound:
         """Ask this of the cohort, with nothing or these payloads; returns when it has closed."""
         plan, payloads = self.plan, payloads or self._nothing()
@@ -42,7 +43,7 @@ class LocalFederation(Federation):
             number,
             cohort,
             payloads=payloads,
-            uplink=uplink or self.uplink.name,
+            uplink=self.uplink,
             updates=Tally(),
             share=plan.close_share,
             ask=ask,

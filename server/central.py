@@ -15,7 +15,6 @@ from typing import Any
 from proto.adapter import LayoutError, adapter_file, load_adapter
 from proto.federation_pb2 import ASK_ACCEPT, ASK_DATA, ASK_REPORT, UploadKey
 from proto.lora import LoraLayout
-from server import collection
 from server.alone import LocalFederation
 from server.collection import Collection
 from server.devices import Device
@@ -46,7 +45,7 @@ class CentralFederation(LocalFederation):
         outcomes = dict.fromkeys(cohort, "unfinished")
         try:
             if gather:
-                asked = await self._ask(number, self._devices, ASK_DATA, uplink=collection.CODEC)
+                asked = await self._ask(number, self._devices, ASK_DATA)
                 outcomes |= asked.outcomes
                 log.info("the data of %d of %d devices", asked.finished, len(self._devices))
                 if not asked.finished:

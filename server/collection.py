@@ -18,8 +18,8 @@ from server.aggregation.fedavg import Tally
 from server.devices import Refusal
 from server.incoming import Incoming, Wanted
 
-CODEC = "raw"
-"""What is sent is in no codec."""
+RAW = "raw"
+"""In place of a codec's name: what is sent is in none."""
 
 SUFFIX = ".data"
 
@@ -35,7 +35,7 @@ class Collection:
     def wanted(self, name: str) -> Wanted:
         """What is taken of device `name`."""
         because = f"the server takes {self._limit} of a device"
-        return Wanted(CODEC, self._limit, because, partial(self._begin, name))
+        return Wanted(RAW, self._limit, because, partial(self._begin, name))
 
     def _begin(self, name: str, payload_bytes: int, total: Tally | None, weight: int) -> DataUpload:
         self._coming = [upload for upload in self._coming if not upload.closed.is_set()]

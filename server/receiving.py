@@ -13,7 +13,8 @@ from server.aggregation.fedavg import OutOfRangeError
 from server.devices import Device, Refusal
 from server.incoming import Incoming
 from server.late import discounted
-from server.rounds import Federation, OpenRound
+from server.open_round import OpenRound
+from server.rounds import Federation
 from server.uploads import Upload
 
 # How an arrival is on record, by what was asked for; an update, a report or data otherwise.
@@ -126,9 +127,7 @@ class Uploads:
                 pb.STATUS_WRONG_CODEC, f"update in {header.codec}, the round asks for {wanted.codec}"
             )
         if header.payload_bytes > wanted.most_bytes:
-            raise Refusal(
-                pb.STATUS_TOO_LONG, f"{header.payload_bytes} bytes announced, {wanted.because}"
-            )
+            raise Refusal(pb.STATUS_TOO_LONG, f"{header.payload_bytes} bytes announced, {wanted.because}")
         if (upload := self._find(key)) is not None:
             return upload
         if current is not None:

@@ -10,8 +10,9 @@ from proto import federation_pb2 as pb
 from proto import federation_pb2_grpc
 from server.aggregation.fedavg import LARGEST_WEIGHT
 from server.devices import Device, Outbox, Refusal, Sending
+from server.open_round import OpenRound
 from server.receiving import Uploads
-from server.rounds import Federation, OpenRound, log
+from server.rounds import Federation, log
 
 
 class FederationService(federation_pb2_grpc.FederationServicer):
@@ -118,7 +119,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         start = pb.RoundStart(
             round=current.number,
             downlink_codec=broadcast.codec.name,
-            uplink_codec=current.uplink,
+            uplink_codec=current.uplink_codec,
             payload_bytes=broadcast.payload_bytes,
             payload_id=broadcast.id,
             offset=held.held_bytes if held.held_payload == broadcast.id else 0,

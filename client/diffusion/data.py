@@ -101,9 +101,9 @@ def held_out_emoji(style: str) -> Examples:
 def load_imagefolder(folder: Traversable, size: int) -> Examples:
     """An `imagefolder`: image files beside a metadata.jsonl whose lines give file_name and text.
 
-    `folder` may be a zipfile.Path, an archive of one. Images are cropped to their central square and scaled to `size` x `size`. Optional keys `style` and
-    `group` partition the data; `style` is "image" and `group` "" where they are absent. Raises DataError,
-    naming file and line, for anything missing or malformed.
+    `folder` may be a zipfile.Path, an archive of one. Images are cropped to their central square and scaled
+    to `size` x `size`. Optional keys `style` and `group` partition the data; `style` is "image" and `group`
+    "" where they are absent. Raises DataError, naming file and line, for anything missing or malformed.
     """
     metadata = folder / "metadata.jsonl"
     try:
