@@ -22,11 +22,11 @@ from proto.adapter import AdapterLayout, LayoutError, load_adapter
 from proto.codecs import CodecError
 from proto.connection import connection_options
 from proto.events import EventLog
-from proto.exchange import METHODS
+from proto.exchange import METHODS, TRAINER
 from proto.lora import LoraLayout
 from server.aggregation.options import AggregationError, AggregationOptions, OptimizerOptions
 from server.alone import LocalFederation
-from server.central import TRAINER, CentralFederation
+from server.central import CentralFederation
 from server.cohorts import Cohorts
 from server.devices import Registry
 from server.rounds import Federation, Plan

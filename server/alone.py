@@ -26,7 +26,7 @@ class LocalFederation(Federation):
 
     async def _run_round(self, number: int) -> int:
         cohort = list(self.registry.devices)
-        self.events.write("round_start", round=number, cohort=cohort)
+        self.events.write("round_start", round=number, cohort=cohort, scheme="local")
         asked = await self._ask(number, cohort, ASK_REPORT)
         self.events.write("aggregate_start", round=number)
         self.events.write("round_end", round=number, outcomes=asked.outcomes, weight=0)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from proto.adapter import LayoutError, adapter_file, load_adapter
+from proto.exchange import TRAINER
 from proto.federation_pb2 import ASK_ACCEPT, ASK_DATA, ASK_REPORT, UploadKey
 from proto.lora import LoraLayout
 from server.alone import LocalFederation
@@ -20,9 +21,6 @@ from server.collection import Collection
 from server.devices import Device
 from server.incoming import Wanted
 from server.rounds import log
-
-TRAINER = "trainer"
-"""The name under which the server's trainer joins; the last of the registry's devices."""
 
 
 class TrainerLost(TimeoutError):
