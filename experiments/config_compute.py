@@ -62,8 +62,6 @@ class Compute(Section):
     """A device of client/device_profiles.py, or one of `profiles`."""
     server_seconds_per_step: Duration | None = None
     """Of the server, where it trains; None: measured, unless `server_profile` says."""
-    server_seconds_per_step: Duration | None = None
-    """Of the server, which trains where training.scheme=central; None: measured."""
     server_profile: str | None = None
     profiles: Annotated[dict[str, Profile], AfterValidator(_of_its_own_name)] = Field({})
 

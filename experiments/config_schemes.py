@@ -66,4 +66,4 @@ def refuse_what_means_nothing(experiment: Experiment) -> None:
     if nothing_down and experiment.downlink.codec != "fp32":
         raise ValueError(f"downlink.codec: training.scheme={scheme}: no adapter goes down; leave it out")
     if scheme == "central" and any(device.rank for device in devices):
-        raise ValueError("network.devices[].rank: training.scheme=central: there is one adapter, of adapter.rank")
+        raise ValueError("network.devices[].rank: training.scheme=central: one adapter is trained")

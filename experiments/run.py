@@ -19,7 +19,17 @@ import pandas as pd
 
 from emulation.calibration import Check, calibrate
 from emulation.launcher import Launcher
-from experiments import analytic_run, channel_run, computing, energy, model, privacy, record, timeline
+from experiments import (
+    analytic_run,
+    channel_run,
+    computing,
+    energy,
+    model,
+    privacy,
+    record,
+    record_central,
+    timeline,
+)
 from experiments.beside import Beside, describe_network
 from experiments.build import build_network
 from experiments.config import Experiment
@@ -29,6 +39,7 @@ from experiments.fleet import Fleet, RunError
 from experiments.live import Progress
 from experiments.timeline import Event, Round
 from proto.events import EventLog
+from proto.exchange import TRAINER
 
 PACKAGES = ("torch", "diffusers", "peft", "transformers", "grpcio", "protobuf", "mininet", "numpy", "pandas")
 
@@ -114,6 +125,8 @@ class Run:
         """All of it. The run directory tells how far it came, whatever happens."""
         experiment = self.experiment
         names = [name for name, _ in experiment.expanded_devices()]
+        if experiment.training.scheme == "central":
+            names.append(TRAINER)
         self.events.write("run_start")
         self._save_manifest()
         reasons: list[str] = []
@@ -159,7 +172,8 @@ class Run:
             self._mark([f"failed: {error}"])
             raise
         finally:
-            shutil.rmtree(self.dir / "slots", ignore_errors=True)
+            for scratch in ("slots", "collected"):
+                shutil.rmtree(self.dir / scratch, ignore_errors=True)
             self.events.close()
         return self._conclude(reasons, checks, fleet.link_rows, beside.warnings())
 
@@ -196,7 +210,7 @@ class Run:
         table = privacy.add_columns(record.rounds_table(rounds, clients), rounds, self.experiment)
         analytic_s = pd.Series(analytic_run.latencies_s(self.experiment, rounds), dtype=float)
         table.insert(int(table.columns.get_loc("bound_s")) + 1, "analytic_s", analytic_s)
-        reasons = reasons + record.contradictions(clients, links, dilation)
+        reasons = reasons + record.contradictions(clients, links, dilation) + record_central.failures(clients)
         reasons = reasons + privacy.contradictions(rounds, self.experiment)
         self.manifest["privacy"] = private = privacy.report(table, clients, self.experiment)
         if len(rounds) < self.experiment.rounds or any(r.end is None for r in rounds):

@@ -41,6 +41,8 @@ PHASE_MARKS = {
     "upload": ("upload_start", "upload_received"),
     "wait": ("upload_received", "aggregate_start"),
     "aggregate": ("aggregate_start", "round_end"),
+    # Of central training's last round, in whose table it is a download.
+    "delivery": ("delivery_start", "delivery_end"),
 }
 """phase -> the marks it runs between."""
 
@@ -54,7 +56,7 @@ _TIMES = ("t", "overrun_s", "took_s")
 _PROGRESS = ("download_progress", "upload_progress", "upload_arriving")
 
 # A retried upload starts once: its first byte is what counts. Everything else ends with its last event.
-_FIRST_COUNTS = ("download_start", "upload_start")
+_FIRST_COUNTS = ("download_start", "upload_start", "delivery_start")
 
 
 @dataclass
@@ -104,6 +106,8 @@ class Round:
     end: float | None = None
     weight: int | None = None
     """Of the updates in its sum, in all."""
+    scheme: str = "federated"
+    """As training.scheme."""
     discordance: float | None = None
     """|mean(BA) - mean(B) mean(A)| / |mean(BA)| of its local models."""
     clients: dict[str, ClientRound] = field(default_factory=dict)
@@ -152,7 +156,7 @@ def build(events: Iterable[Event]) -> list[Round]:
     for event in events:
         kind = event["event"]
         if kind == "round_start":
-            open_round = Round(event["round"], event["t"])
+            open_round = Round(event["round"], event["t"], scheme=event.get("scheme", "federated"))
             rounds[open_round.number] = open_round
             for name in event["cohort"]:
                 open_round.clients[name] = ClientRound(open_round.number, name)

@@ -1,4 +1,4 @@
-"""One round while it lasts: whose updates are missing, and how it ended for each device."""
+"""One round while it lasts: who is asked what, what has come of it, and when it closes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from proto.codecs import Codec
-from proto.federation_pb2 import Instruction
+from proto.federation_pb2 import ASK_DATA, ASK_UPDATE, Ask, Instruction, UploadKey
 from server.aggregation.fedavg import Tally
+from server.collection import RAW
 from server.devices import Device
 from server.downlink import Payloads
+from server.incoming import Incoming
 from server.tailored import TailoredPayloads
 from server.uploads import Upload
 
@@ -20,7 +22,10 @@ if TYPE_CHECKING:  # Cryptography: only where it is asked for.
 
 
 class OpenRound:
-    """Every device of the cohort is settled once: finished, lost, refused, late."""
+    """One round, or what else is asked in it, while it lasts.
+
+    Every device of the cohort is settled once: finished, lost, refused, late.
+    """
 
     def __init__(
         self,
@@ -31,15 +36,17 @@ class OpenRound:
         uplink: Codec,
         updates: Tally,
         share: float,
+        ask: Ask = ASK_UPDATE,
         secure: SecureRound | None = None,
     ) -> None:
         self.number = number
-        self.cohort_size = len(cohort)
+        self.ask = ask
         self.payloads = payloads
         self.uplink = uplink
+        self.cohort = frozenset(cohort)
         self.pending = set(cohort)
         self.outcomes: dict[str, str] = {}
-        self.uploads: dict[tuple[str, str], Upload] = {}
+        self.uploads: dict[tuple[str, str], Incoming] = {}
         """By device and session: a restarted process never continues its predecessor's update."""
         self.guests: set[Upload] = set()
         """Late updates of earlier rounds that are being added to this one."""
@@ -66,6 +73,15 @@ class OpenRound:
         """Whether the round takes longer for want of the device."""
         return name in self.pending or (self.secure is not None and self.secure.waits_for(name))
 
+    @property
+    def uplink_codec(self) -> str:
+        """As RoundStart.uplink_codec; training data are in none."""
+        return RAW if self.ask == ASK_DATA else self.uplink.name
+
+    def is_asked(self, key: UploadKey) -> bool:
+        """Whether this is what an upload of `key` answers."""
+        return self.number == key.round and self.ask == key.ask
+
     def settle(self, name: str, outcome: str) -> bool:
         """Record how the round ended for one device; only the first outcome counts."""
         if name not in self.pending:
@@ -81,7 +97,12 @@ class OpenRound:
             self.secure.settled()
         return True
 
-    async def discard(self, name: str, *, but: Upload | None = None) -> None:
+    @property
+    def finished(self) -> int:
+        """How many devices have."""
+        return sum(outcome == "finished" for outcome in self.outcomes.values())
+
+    async def discard(self, name: str, *, but: Incoming | None = None) -> None:
         """Take back what has come of the device's updates, all `but` one. Closing the round does it again."""
         for (owner, _), upload in list(self.uploads.items()):
             if owner == name and upload is not but:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,9 +17,10 @@ from proto.codecs import Codec
 from proto.codecs.ring import Ring
 from proto.events import EventLog
 from proto.exchange import Exchange
-from proto.federation_pb2 import STATUS_LATE, Status
+from proto.federation_pb2 import STATUS_LATE, Ask, Status, UploadKey
 from proto.lora import LoraLayout
 from proto.privacy import ClientPrivacy
+from proto.segments import Segments
 from server.aggregation.aggregator import Aggregator, Kept
 from server.aggregation.fedavg import Tally
 from server.aggregation.options import AggregationOptions
@@ -31,6 +31,7 @@ from server.cohorts import Cohorts
 from server.devices import Device, Refusal, Registry
 from server.downlink import Downlink, parse_exact
 from server.global_model import GlobalModel
+from server.incoming import Incoming, Wanted
 from server.open_round import OpenRound
 from server.secure_options import SecureOptions
 from server.tailored import Tailored
@@ -97,9 +98,9 @@ class Federation:
         self.events = events
         self.uplink = codecs.parse(plan.uplink_codec)
         self.round: OpenRound | None = None
-        self.outcomes: dict[int, dict[str, str]] = {}
-        """Of the rounds that have closed."""
-        self.late_uploads: dict[tuple[str, str, int], Upload] = {}
+        self.outcomes: dict[tuple[int, Ask], dict[str, str]] = {}
+        """Of the rounds that have closed, and what they asked."""
+        self.late_uploads: dict[tuple[str, str, int], Incoming] = {}
         """By device, session and round: what has come of updates that are not complete yet."""
         self.finish_reason = ""
         """Why the run is over; empty while it is not."""
@@ -151,7 +152,7 @@ class Federation:
         devices = [self.registry.devices[name] for name in cohort]
         secure = self._open_secure(number, devices)
         payloads = self.downlink.open(number, self.model.adapter, devices)
-        opened = self.round = OpenRound(
+        opened = OpenRound(
             number,
             cohort,
             payloads=payloads,
@@ -160,13 +161,7 @@ class Federation:
             share=plan.close_share,
             secure=secure,
         )
-        self._changes.announce()
-        for device in devices:
-            if device.outbox is not None:
-                for item in opened.due(device):
-                    device.outbox.put_nowait(item)
-            else:
-                self.watch_for_return(device.name)
+        self._push(opened)
         if secure is not None:
             await secure.agree()
         await payloads.encoded()
@@ -185,13 +180,24 @@ class Federation:
         opened.updates.release()
         await loop.run_in_executor(self._executor, self.aggregator.look_back, number)
         await self._write_checkpoint(number)
-        finished = sum(outcome == "finished" for outcome in opened.outcomes.values())
-        log.info("round %d: %d of %d updates", number, finished, len(cohort))
-        return finished
+        log.info("round %d: %d of %d updates", number, opened.finished, len(cohort))
+        return opened.finished
+
+    def _push(self, opened: OpenRound) -> None:
+        """It is open: who is connected is told, who is not is waited for."""
+        self.round = opened
+        self._changes.announce()
+        for name in sorted(opened.pending):
+            device = self.registry.devices[name]
+            if device.outbox is not None:
+                for item in opened.due(device):
+                    device.outbox.put_nowait(item)
+            else:
+                self.watch_for_return(name)
 
     async def _close(self, closing: OpenRound) -> None:
         """Take back from the sum what did not become a whole update in time."""
-        self.outcomes[closing.number] = closing.outcomes
+        self.outcomes[closing.number, closing.ask] = closing.outcomes
         for name in sorted(name for name, outcome in closing.outcomes.items() if outcome == "late"):
             received = closing.received(name)
             self.events.write("client_late", round=closing.number, client=name, received=received)
@@ -267,6 +273,11 @@ class Federation:
         self.model.settle(closed.number, needed_from=min(held, default=closed.number))
         return step
 
+    @property
+    def device_count(self) -> int:
+        """Between which the training data are divided."""
+        return len(self.registry.devices)
+
     def lora_of(self, device: Device) -> LoraLayout:
         """The device's own layout: its rank may differ."""
         return self._loras[self.plan.ranks[device.index]] if self.plan.ranks else self.model.lora
@@ -279,6 +290,14 @@ class Federation:
         """What `payload` means to the device."""
         fresh = self.plan.aggregation.wire.fresh
         return payload.exchange.drawn_by(device.index) if fresh else payload.exchange
+
+    def wanted(self, device: Device, key: UploadKey) -> Wanted:
+        """What is taken of the device in answer to `key`."""
+        size = self.update_size(device, key.round)
+        codec = self.round.uplink if self.round is not None and self.round.is_asked(key) else self.uplink
+        most = Segments(codec, size).payload_bytes
+        because = f"{size} values make {most}"
+        return Wanted(codec.name, most, because, partial(self.new_upload, codec, size))
 
     def new_upload(
         self, codec: Codec, size: int, payload_bytes: int, total: Tally | None = None, weight: int = 0
@@ -317,8 +336,7 @@ class Federation:
         return self.round
 
     async def _write_checkpoint(self, number: int) -> None:
-        work = partial(self._checkpoint, number)
-        await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._checkpoint, number)
 
     def _checkpoint(self, number: int) -> None:
         fresh = self.plan.aggregation.wire.fresh

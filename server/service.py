@@ -42,7 +42,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             run_id=self._registry.run_id,
             task_json=self._task_json,
             device_index=device.index,
-            device_count=len(self._registry.devices),
+            device_count=self._federation.device_count,
             privacy=message(self._federation.plan.privacy),
         )
 
@@ -102,15 +102,17 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         elif open_round:
             for item in open_round.due(device):
                 outbox.put_nowait(item)
-        pushed = 0
+        pushed: OpenRound | None = None
         while (number := await outbox.get()) is not None:
             if isinstance(number, pb.Instruction):
                 yield number
                 continue
             current = self._federation.round
-            if current is None or current.number != number or number == pushed:
+            if current is None or current.number != number or current is pushed:
                 continue  # It closed, or was queued twice, before we came to send it.
-            pushed = number
+            if device.name not in current.cohort:
+                continue  # What is open by now asks others.
+            pushed = current
             async for instruction in self._push(device, outbox, current, held):
                 yield instruction
                 if self._federation.round is not current:
@@ -127,7 +129,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         start = pb.RoundStart(
             round=current.number,
             downlink_codec=broadcast.codec.name,
-            uplink_codec=self._federation.uplink.name,
+            uplink_codec=current.uplink_codec,
             payload_bytes=broadcast.payload_bytes,
             payload_id=broadcast.id,
             offset=held.held_bytes if held.held_payload == broadcast.id else 0,
@@ -138,15 +140,16 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             trained_factors=exchange.trained,
             merge_rank=exchange.merge_rank,
             fresh_seed=exchange.fresh,
-            cohort=current.cohort_size,
+            cohort=len(current.cohort),
             ring_bits=current.secure.codec.ring_bits if current.secure else 0,
             weight=current.secure.weight(device) if current.secure else 0,
+            ask=current.ask,
         )
         sending = Sending(current.number, broadcast, start.offset)
         if device.outbox is outbox:
             device.sending = sending
         self._events.write(
-            "download_start",
+            "delivery_start" if current.ask == pb.ASK_ACCEPT else "download_start",
             round=current.number,
             client=device.name,
             kind=broadcast.kind,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from experiments import computing
 from experiments.config import Experiment
 
 _RELAY, _TRANSPORT, _REST = 1, 1, 1
@@ -41,7 +42,7 @@ def measures_compute(experiment: Experiment) -> bool:
     if experiment.training.trainer == "synthetic":
         return False
     if experiment.training.scheme == "central":
-        return experiment.compute.server_seconds_per_step is None
+        return computing.server_seconds_per_step(experiment) is None
     return any(experiment.seconds_per_step(device) is None for _, device in experiment.expanded_devices())
 
 
