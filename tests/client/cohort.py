@@ -1,4 +1,4 @@
-"""Participants of a round of secure aggregation, and the server between them: in memory, nobody in between."""
+"""Participants of a round of secure aggregation, with nothing between them but what a server passes on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def roster(participants: list[Participant], number: int) -> Roster:
 
 def new_cohort(count: int, threshold: int) -> list[Participant]:
     """That have advertised their keys."""
-    return [Participant(KeysWanted(round=ROUND, devices=count, threshold=threshold), RUN) for _ in range(count)]
+    return [
+        Participant(KeysWanted(round=ROUND, devices=count, threshold=threshold), RUN) for _ in range(count)
+    ]
 
 
 def deliveries(participants: list[Participant]) -> list[Delivery]:

@@ -81,7 +81,9 @@ def test_what_survivors_reveal_gives_the_self_masks_of_those_who_sent_and_the_ke
     lists = survivors([1, 2, 4], [3])
     answers = {place: participants[place - 1].reveal(lists) for place in (1, 2, 4)}
     for place in (1, 2, 4):
-        shares = {by: share.data for by, (seeds, _) in answers.items() for share in seeds if share.number == place}
+        shares = {
+            by: share.data for by, (seeds, _) in answers.items() for share in seeds if share.number == place
+        }
         assert combine(shares, 3) == participants[place - 1]._self_mask
     keys = {by: keys[0].data for by, (_, keys) in answers.items()}
     assert KeyPair(combine(keys, 3)).public == participants[2].mask_key

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ def test_wide_symbols_are_packed_without_gaps_and_come_back(bits: int, count: in
     assert len(packed) == sum(field.bytes for field in fields) <= bits * count / 8 + 1
     cuts = np.cumsum([0, *(field.bytes for field in fields)])
     raw = np.frombuffer(packed, np.uint8)
-    parts = [raw[start:stop] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    parts = [raw[start:stop] for start, stop in pairwise(cuts)]
     np.testing.assert_array_equal(unpack_wide(parts, bits, count), symbols)
 
 

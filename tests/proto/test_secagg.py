@@ -45,7 +45,11 @@ def test_a_sealed_message_is_read_by_its_key_as_what_it_was_sealed_for_and_whole
     assert unseal(key, sealed, b"from 1 to 2") == b"message"
     assert b"message" not in sealed and sealed != seal(key, b"message", b"from 1 to 2")
     damaged = sealed[:-1] + bytes([sealed[-1] ^ 1])
-    for args in ((other, sealed, b"from 1 to 2"), (key, sealed, b"from 2 to 1"), (key, damaged, b"from 1 to 2")):
+    for args in (
+        (other, sealed, b"from 1 to 2"),
+        (key, sealed, b"from 2 to 1"),
+        (key, damaged, b"from 1 to 2"),
+    ):
         with pytest.raises(SecretError):
             unseal(*args)
 
