@@ -199,10 +199,8 @@ def trace(
         print("\n".join(paths))
 
 
-app.command()(cli_sweep.sweep)
-app.command()(paper)
-app.command()(cli_leaks.leaks)
-app.command()(report)
+for command in (cli_sweep.sweep, paper, cli_leaks.leaks, report):
+    app.command()(command)
 
 bench = typer.Typer(no_args_is_help=True, help="Measure fedcell itself; tables as JSON and Markdown.")
 app.add_typer(bench, name="bench")

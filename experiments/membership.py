@@ -83,7 +83,13 @@ class Membership:
         return "\n".join(lines)
 
 
-def membership_auc(run_dir: Path, progress: Callable[[str], None] = lambda text: None) -> Membership:
+def membership_auc(
+    run_dir: Path,
+    progress: Callable[[str], None] = lambda text: None,
+    *,
+    most: int = _MOST,
+    draws: int = _DRAWS,
+) -> Membership:
     """Attack the last round's adapter of a run, be it LoRA or the whole UNet; writes membership.csv.
 
     Members are training examples of all devices, the others held-out ones of the same styles, as many of each
@@ -94,7 +100,7 @@ def membership_auc(run_dir: Path, progress: Callable[[str], None] = lambda text:
     data = config["training"]["data"]
     everything = Examples.join(owned(config))
     held_out = load_held_out(data, image_size(config))
-    members, others = matched(everything, held_out, families=data == "emoji")
+    members, others = matched(everything, held_out, families=data == "emoji", most=most)
     if min(len(members), len(others)) < _LEAST:
         raise EvaluationError(
             f"{run_dir}: {len(others)} held-out examples are like what was trained on: too few to tell anything"
@@ -102,26 +108,26 @@ def membership_auc(run_dir: Path, progress: Callable[[str], None] = lambda text:
     from experiments.evaluate import example_losses  # torch
 
     progress(f"asking for the losses of {len(members)} members and {len(others)} others")
-    number, before, after = example_losses(run_dir, Examples.join([members, others]), _DRAWS)
+    number, before, after = example_losses(run_dir, Examples.join([members, others]), draws)
     scores = {"loss": -after, "initial": -before, "calibrated": before - after}
     count = len(members)
     groups = [_groups(examples, data == "emoji") for examples in (members, others)]
-    attacks = {
-        name: separate(score[:count], score[count:], *groups) for name, score in scores.items()
-    }
+    attacks = {name: separate(score[:count], score[count:], *groups) for name, score in scores.items()}
     passes = _trained(run_dir) * config["training"]["batch_size"] / len(everything)
     result = Membership(run_dir, number, count, len(others), passes, attacks)
     write_table(result.table(), run_dir / "membership.csv")
     return result
 
 
-def matched(members: Examples, others: Examples, *, families: bool) -> tuple[Examples, Examples]:
+def matched(
+    members: Examples, others: Examples, *, families: bool, most: int = _MOST
+) -> tuple[Examples, Examples]:
     """As many of each style and group, and with `families` of names with a skin tone, from either side."""
     keys = [_strata(examples, families) for examples in (members, others)]
     shared = sorted(set(keys[0].tolist()) & set(keys[1].tolist()))
     places = [[np.flatnonzero(key == stratum) for key in keys] for stratum in shared]
     total = sum(min(len(mine), len(theirs)) for mine, theirs in places)
-    share = min(1.0, _MOST / max(1, total))
+    share = min(1.0, most / max(1, total))
     chosen: list[list[NDArray[np.int64]]] = [[], []]
     for pair in places:
         count = int(np.ceil(share * min(map(len, pair))))
@@ -152,4 +158,6 @@ def _trained(run_dir: Path) -> float:
     try:
         return float(pd.read_csv(run_dir / "clients.csv")["steps"].sum())
     except (OSError, ValueError, KeyError) as error:
-        raise EvaluationError(f"{run_dir} has no clients.csv that says how much was trained: {error}") from error
+        raise EvaluationError(
+            f"{run_dir} has no clients.csv that says how much was trained: {error}"
+        ) from error

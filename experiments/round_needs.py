@@ -35,7 +35,8 @@ def needs(experiment: Experiment, number: int) -> dict[str, DeviceNeeds] | None:
     for (name, device), rank in zip(experiment.expanded_devices(), experiment.ranks(), strict=True):
         if (compute_s := computing_s(experiment, device)) is None:
             return None
-        down, up = payload_bytes(experiment, number, rank)
+        local = experiment.training.scheme == "local"
+        down, up = (0.0, 0.0) if local else payload_bytes(experiment, number, rank)
         found[name] = DeviceNeeds(down, up, compute_s)
     return found
 

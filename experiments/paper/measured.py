@@ -15,10 +15,10 @@ import pandas as pd
 
 from experiments import computing
 from experiments.config import Experiment
-from experiments.paper.plan import LABELS
 from experiments.sweep import Sweep, Trial
 
-HEAD = ["trial", *LABELS, "seed", "outcome", "valid"]
+HEAD = ["trial", "part", "family", "scheme", "point", "seed", "outcome", "valid"]
+"""Of every table here."""
 _OF_TRIALS = [*HEAD, "reason", "tries", "wall_s", "run_dir"]
 
 
@@ -34,7 +34,7 @@ def measured(sweeps: Sequence[tuple[Sequence[Trial], Sweep]], folder: Path) -> M
     trials, rounds, devices = [], [], []
     for wanted, sweep in sweeps:
         experiments = {one.id: one.experiment for one in wanted}
-        for row in sweep.results.to_dict("records"):
+        for row in sweep.results.rename(columns={"setting": "scheme"}).to_dict("records"):
             run_dir = row["run_dir"]
             has_run = isinstance(run_dir, str) and bool(run_dir)
             where = str((sweep.folder / run_dir).relative_to(folder)) if has_run else ""
@@ -52,7 +52,9 @@ def measured(sweeps: Sequence[tuple[Sequence[Trial], Sweep]], folder: Path) -> M
 
 
 def _labelled(table: pd.DataFrame, head: dict[str, Any]) -> pd.DataFrame:
-    return pd.concat([pd.DataFrame([head] * len(table), index=table.index), table], axis=1)
+    """What the suite says of a trial stands for what its run calls by the same name."""
+    own = table.drop(columns=[column for column in table if column in head])
+    return pd.concat([pd.DataFrame([head] * len(table), index=table.index), own], axis=1)
 
 
 def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:

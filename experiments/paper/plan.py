@@ -10,8 +10,9 @@ from experiments.paper.presets import CONGESTION_CONTROLS, Preset
 from experiments.paper.schemes import BEST, FAMILIES, FULL, SCHEMES, FamilyName
 from experiments.sweep import Trial, trial
 
-PART, FAMILY, SCHEME, POINT = LABELS = ("part", "family", "scheme", "point")
-"""What every trial is labelled with, and its seed. `point` says in words what of its part it is."""
+LABELS = ("part", "family", "setting", "point")
+"""What every trial is labelled with, and its seed: `setting` is its scheme (runs' own tables have a column of that
+name), `point` says in words what of its part it is."""
 
 ALLOCATED = "lora-4"
 """The scheme whose cell is divided in several ways."""
@@ -38,10 +39,7 @@ def trials_of(preset: Preset) -> dict[FamilyName, list[Trial]]:
             family = FAMILIES[point.family]
             changes = [*SCHEMES[point.scheme].overrides_for(point.family), *point.overrides, f"seed={seed}"]
             labels: dict[str, str | int | float] = {
-                PART: point.part,
-                FAMILY: point.family,
-                SCHEME: point.scheme,
-                POINT: point.text,
+                **dict(zip(LABELS, (point.part, point.family, point.scheme, point.text), strict=True)),
                 "seed": seed,
             }
             try:

@@ -25,7 +25,7 @@ def sent_up(scheme: str, number: int) -> float:
 def clients_of(trial: Trial) -> pd.DataFrame:
     """Every device downloads for 1 s, computes for 2 s and uploads a MB a second; dev1 is a second slower."""
     rows: list[dict[str, Any]] = []
-    scheme = str(trial.labels["scheme"])
+    scheme = str(trial.labels["setting"])
     for number in range(1, trial.experiment.rounds + 1):
         for index, (name, _) in enumerate(trial.experiment.expanded_devices()):
             up = sent_up(scheme, number)

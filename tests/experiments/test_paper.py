@@ -46,7 +46,7 @@ def test_presets_are_experiments_that_cover_what_was_asked_for(preset: Preset) -
     for trial in every:
         by_part.setdefault(str(trial.labels["part"]), []).append(trial)
     for part in ("schemes", "learning"):
-        assert {trial.labels["scheme"] for trial in by_part[part]} == set(SCHEMES)
+        assert {trial.labels["setting"] for trial in by_part[part]} == set(SCHEMES)
     rates = [link.up.rate_bps for trial in by_part["bandwidth"] for link in trial.experiment.links()]
     assert (min(rates), max(rates)) == (0.5e6, 100e6)
     sizes = {len(trial.experiment.expanded_devices()) for trial in by_part["devices"]}
@@ -119,7 +119,7 @@ def test_factors_are_between_trials_of_one_seed_and_say_where_they_do_not_hold(t
 
 def test_invalid_trials_invalidate_their_factors(tmp_path: Path) -> None:
     measured_ = found(
-        TINY, tmp_path, lambda trial: "invalid" if trial.labels["scheme"] == "full" else "valid"
+        TINY, tmp_path, lambda trial: "invalid" if trial.labels["setting"] == "full" else "valid"
     )
     table = headline.headline(measured_, pd.DataFrame(columns=["trial", "round", "loss"]))
     against = table.groupby("against")["valid"].all()
@@ -185,7 +185,7 @@ def test_the_suite_ends_with_all_figures_tables_and_the_page(
 
 def test_what_is_not_valid_is_named_everywhere(faked: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def outcome(trial: Trial) -> str:
-        if trial.labels["scheme"] == "central":
+        if trial.labels["setting"] == "central":
             return "failed"
         return "invalid" if trial.labels["part"] in ("paths", "allocation") else "valid"
 
