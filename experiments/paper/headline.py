@@ -12,6 +12,8 @@ from experiments.paper.schemes import BEST_CODEC, CENTRAL, FAMILIES, FULL, SCHEM
 from experiments.paper.tables import with_bytes
 
 AGAINST = (FULL, CENTRAL)
+_NOTHING = 1e4
+"""Bytes a round: who sends no more than that has no factor."""
 _WORSE = 1.01
 """A final loss above this share of the other's is said to be worse."""
 
@@ -34,9 +36,9 @@ def headline(measured: Measured, losses: pd.DataFrame) -> pd.DataFrame:
         both["against"] = against
         both["valid"] = both["valid"].astype(bool) & both["valid_other"].astype(bool)
         both["extrapolated"] = both["extrapolated"] | both["extrapolated_other"]
-        sent = both["bytes"].where(both["bytes"] > 0)
+        sent = both["bytes"].where(both["bytes"] > _NOTHING)
         both["bytes_factor"] = both["bytes_other"] / sent
-        both["total_factor"] = both["total_bytes_other"] / both["total_bytes"].where(both["total_bytes"] > 0)
+        both["total_factor"] = both["total_bytes_other"] / both["total_bytes"].where(both["bytes"] > _NOTHING)
         both["latency_factor"] = both["latency_s_other"] / both["latency_s"]
         both["loss_ratio"] = both["loss"] / both["loss_other"]
         once = both["total_bytes_other"].where(both["against"] == CENTRAL)

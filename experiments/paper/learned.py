@@ -14,7 +14,7 @@ def learned(losses: pd.DataFrame) -> pd.DataFrame:
     return over_seeds(losses[losses["part"] == "learning"], ["scheme", "round"], ["loss", "time_s"])
 
 
-def privacy(found: Measured, asked: Scores) -> pd.DataFrame:
+def privacy_costs(found: Measured, asked: Scores) -> pd.DataFrame:
     """A row a scheme and noise multiplier (0: none): epsilon, final loss and the attack's AUC.
 
     Epsilon is infinite where nothing bounds what an update says.

@@ -1,7 +1,8 @@
 """What the trials' run directories hold, as three tidy tables with the trials' labels.
 
 `trials` a row a trial, whatever became of it; `rounds` a row a trial and round (its rounds.csv); `devices` a
-row a trial, round and device (its clients.csv, and what the device's link and compute were asked to be).
+row a trial, round and device (its clients.csv, and what the device's link and compute were asked to be); of
+central training the server's own trainer is there too.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def measured(sweeps: Sequence[tuple[Sequence[Trial], Sweep]], folder: Path) -> M
             run = sweep.folder / run_dir
             rounds.append(_labelled(pd.read_csv(run / "rounds.csv"), head | _of_run(experiment)))
             devices.append(
-                _labelled(pd.read_csv(run / "clients.csv").merge(_asked(experiment), on="client"), head)
+                _labelled(
+                    pd.read_csv(run / "clients.csv").merge(_asked(experiment), on="client", how="left"), head
+                )
             )
     return Measured(pd.DataFrame(trials, columns=_OF_TRIALS), _joined(rounds), _joined(devices))
 

@@ -11,8 +11,8 @@ from experiments.paper.schemes import BEST, FAMILIES, FULL, SCHEMES, FamilyName
 from experiments.sweep import Trial, trial
 
 LABELS = ("part", "family", "setting", "point")
-"""What every trial is labelled with, and its seed: `setting` is its scheme (runs' own tables have a column of that
-name), `point` says in words what of its part it is."""
+"""What every trial is labelled with, and its seed: `setting` is its scheme (runs' own tables have a column of
+that name), `point` says in words what of its part it is."""
 
 ALLOCATED = "lora-4"
 """The scheme whose cell is divided in several ways."""

@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from experiments.figures import privacy as privacy_figure
 from experiments.figures import style
 from experiments.paper import report, tables
 from experiments.paper.figures import (
@@ -25,9 +24,10 @@ from experiments.paper.figures import (
     latency,
     learning,
     paths,
+    privacy,
 )
 from experiments.paper.headline import claims, headline, where_not
-from experiments.paper.learned import learned, privacy
+from experiments.paper.learned import learned, privacy_costs
 from experiments.paper.measured import Measured, measured
 from experiments.paper.plan import trials_of
 from experiments.paper.presets import Preset
@@ -46,7 +46,7 @@ FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "energy": energy.draw,
     "analytic": analytic.draw,
     "allocation": allocation.draw,
-    "privacy": lambda found: privacy_figure.draw(found["privacy"]),
+    "privacy": privacy.draw,
 }
 """In the order of the issue that asked for them, and of the report."""
 
@@ -142,7 +142,7 @@ def _tables(found: Measured, preset: Preset, folder: Path) -> dict[str, pd.DataF
     every = {"trials": found.trials} | {name: make(found) for name, make in tables.TABLES.items()}
     asked = scores(found, preset, folder, _say)
     every |= {"learning": learned(asked.losses), "retrieval": asked.retrieval}
-    every |= {"privacy": privacy(found, asked), "headline": headline(found, asked.losses)}
+    every |= {"privacy": privacy_costs(found, asked), "headline": headline(found, asked.losses)}
     return every
 
 

@@ -15,6 +15,7 @@ from experiments.paper.measured import HEAD, Measured
 from experiments.paper.over_seeds import over_seeds
 from experiments.paper.plan import ALLOCATED
 from experiments.timeline import PHASES
+from proto.exchange import TRAINER
 
 OWN_PHASES = ("download", "gate", "compute", "encode", "upload")
 """A device's own; what follows it spends waiting for others."""
@@ -39,8 +40,8 @@ def cost_by_round(measured: Measured) -> pd.DataFrame:
 def latency(measured: Measured) -> pd.DataFrame:
     """A row a family and scheme: the mean round's latency, and its phases on the device that was last.
 
-    `other_s` is what no phase of a device covers: before the first byte goes down, between two phases, and
-    what the server computes where it trains.
+    `server_s` is what the server trains, where it does; `other_s` what no phase covers: before the first byte
+    goes down, and between two phases.
     """
     devices = _part(measured.devices, "schemes", "learning")
     rounds = _part(measured.rounds, "schemes", "learning")
@@ -48,6 +49,9 @@ def latency(measured: Measured) -> pd.DataFrame:
     slowest = devices.loc[devices.groupby(["trial", "round"])["own_s"].idxmax().dropna()]
     stacked = rounds.merge(slowest[["trial", "round", *phases]], on=["trial", "round"], how="left")
     stacked[phases] = stacked[phases].fillna(0.0)
+    # To a device the server's training is a wait.
+    stacked["wait_s"] = (stacked["wait_s"] - stacked["server_s"]).clip(lower=0)
+    phases.append("server_s")
     stacked["other_s"] = (stacked["latency_s"] - stacked[phases].sum(axis=1)).clip(lower=0)
     return over_seeds(stacked, _BOTH, ["latency_s", *phases, "other_s", "bound_s", "analytic_s"])
 
@@ -137,19 +141,26 @@ TABLES: dict[str, Callable[[Measured], pd.DataFrame]] = {
 
 
 def prepared(found: Measured) -> Measured:
-    """With each device's own latency, and every column that a table asks for: missing where no run has it."""
-    devices = found.devices.copy()
-    wanted = [f"{phase}_s" for phase in PHASES]
+    """With each device's own latency, each round's training at the server, and every column that a table asks
+    for: missing where no run has it."""
+    rows = found.devices.copy()
+    wanted = ["client", *(f"{phase}_s" for phase in PHASES)]
     wanted += ["energy_compute_j", "energy_radio_j", "feasible", "extrapolated", "bound_s", "profile"]
-    devices = devices.reindex(columns=[*devices.columns, *(c for c in wanted if c not in devices)])
-    devices["own_s"] = devices[[f"{phase}_s" for phase in OWN_PHASES]].sum(axis=1, min_count=1)
-    devices["feasible"] = ~devices["feasible"].isin([False, "False"])
+    rows = rows.reindex(columns=[*rows.columns, *(c for c in wanted if c not in rows)])
+    rows["own_s"] = rows[[f"{phase}_s" for phase in OWN_PHASES]].sum(axis=1, min_count=1)
+    rows["feasible"] = ~rows["feasible"].isin([False, "False"])
+    trainers, devices = rows[rows["client"] == TRAINER], rows[rows["client"] != TRAINER]
     rounds = found.rounds
     wanted = ["analytic_s", "extrapolated", "secagg_s", "secagg_bytes", "epsilon", "latency_s", "bound_s"]
     rounds = rounds.reindex(columns=[*rounds.columns, *(c for c in wanted if c not in rounds)])
-    for table in (devices, rounds):
-        table["extrapolated"] = table["extrapolated"].map(lambda value: value in (True, "True"))
-    return Measured(found.trials, rounds, devices)
+    server = trainers[["trial", "round", "compute_s"]].rename(columns={"compute_s": "server_s"})
+    rounds = rounds.merge(server, on=["trial", "round"], how="left").fillna({"server_s": 0.0})
+    return Measured(found.trials, _marked(rounds), _marked(devices))
+
+
+def _marked(table: pd.DataFrame) -> pd.DataFrame:
+    """`extrapolated` as a truth value, also where no run has it."""
+    return table.assign(extrapolated=table["extrapolated"].isin([True, "True"]))
 
 
 def _part(table: pd.DataFrame, *names: str) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def _bars(axes: Axes, rows: pd.DataFrame) -> None:
         for offset, (way, colour) in zip((-0.2, 0.2), _WAYS.items(), strict=True):
             megabytes = row[f"{way}_bytes"] / 1e6
             if not megabytes > least:
-                axes.text(least, place + offset, " nothing", va="center", fontsize=6.5)
+                axes.text(least, place + offset, f" {megabytes * 1e3:.2g} kB", va="center", fontsize=6.5)
                 continue
             axes.barh(place + offset, megabytes, 0.38, **marks.bar_look(row, colour))
             half = row[f"{way}_bytes_half"] / 1e6

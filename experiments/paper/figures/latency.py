@@ -13,8 +13,16 @@ from experiments.paper.figures import marks
 from experiments.paper.schemes import FAMILIES
 from experiments.timeline import PHASES
 
-_COLOURS = style.PHASE_COLOURS | {"other": "black"}
-_LABELS = {"gate": "waits for a core", "wait": "waits for others", "other": "between phases"}
+_COLOURS = {phase: style.PHASE_COLOURS[phase] for phase in PHASES} | {
+    "server": style.ORANGE,
+    "other": "black",
+}
+_LABELS = {
+    "gate": "waits for a core",
+    "wait": "waits for others",
+    "server": "the server trains",
+    "other": "between phases",
+}
 
 
 def draw(tables: marks.Tables) -> Figure:
@@ -66,7 +74,7 @@ def _totals(axes: Axes, rows: pd.DataFrame) -> None:
 def _phases(axes: Axes, rows: pd.DataFrame) -> None:
     for place, row in enumerate(rows.to_dict("records")):
         left = 0.0
-        for phase in (*PHASES, "other"):
+        for phase in _COLOURS:
             share = 100 * row[f"{phase}_s"] / row["latency_s"]
             axes.barh(place, share, 0.7, left=left, color=_COLOURS[phase])
             left += share
