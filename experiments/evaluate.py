@@ -112,8 +112,8 @@ def evaluate_run(
     """Evaluate every adapter in `run_dir`; writes evaluation.csv, figures/loss.* and figures/samples.*, and
     if asked for retrieval.csv.
 
-    Where devices have adapters of their own, evaluation_devices.csv has their losses, evaluation.csv the means
-    over devices, and what is drawn is drawn by the first device.
+    Where devices have adapters of their own, evaluation_devices.csv has their losses, evaluation.csv the
+    means over devices, and what is drawn is drawn by the first device.
 
     Raises EvaluationError when `run_dir` is no run, of a trainer that trains nothing, or of data that has no
     retrieval; BaseError and DataError when its base model or its data set is gone.
@@ -189,8 +189,10 @@ class Scorer:
         return {number: float(np.mean(values)) for number, values in losses.items()}
 
     def retrieval(self, run_dir: Path, split: Split, count: int, part: int, parts: int) -> Answers:
-        """Of the last round's adapter, by `count` names: the `part`-th of `parts` disjoint sets of them. Where
-        devices have adapters of their own, of the first one's."""
+        """Of the last round's adapter, by `count` names: the `part`-th of `parts` disjoint sets of them.
+
+        Where devices have adapters of their own, of the first one's.
+        """
         gallery = load_gallery(split)
         names = spread(gallery.names, count * parts)[part::parts].tolist()
         model = list(self._models(run_dir, -1, owners(run_dir)[0]).values())[-1]
