@@ -1,4 +1,4 @@
-"""The adapters that a run has left, round by round: the global ones or, where it trained alone, each device's."""
+"""The adapters that a run has left, round by round: the global ones, or each device's own."""
 
 from __future__ import annotations
 

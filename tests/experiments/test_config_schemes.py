@@ -25,7 +25,7 @@ def test_every_scheme_goes_with_every_kind_of_adapter_and_trainer(file, scheme: 
     ("scheme", "overrides", "says"),
     [
         ("central", ["uplink.codec=int8"], "uplink.codec: training.scheme=central: the server trains"),
-        ("local", ["uplink.codec=int8"], "uplink.codec: training.scheme=local: every device trains by itself"),
+        ("local", ["uplink.codec=int8"], "uplink.codec: training.scheme=local: every device trains"),
         ("local", ["downlink.codec=fp16"], "downlink.codec: training.scheme=local: no adapter goes down"),
         ("central", ["downlink.codec=fp16", "central.deliver=false"], "downlink.codec: training.scheme=cent"),
         ("central", ["downlink.delta=true"], "downlink.delta: training.scheme=central: no later round"),

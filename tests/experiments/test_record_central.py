@@ -27,43 +27,117 @@ def data_up(number: int) -> list[timeline.Event]:
     """100 kB in 0.9 s, asked for within 0.05 s."""
     return [
         event(1.01, "server", "download_start", round=number, client="dev0", kind="part", payload_bytes=0),
-        event(1.06, "dev0", "download_end", round=number, payload_bytes=0, message_bytes=50, **counters(600, 700)),
+        event(
+            1.06,
+            "dev0",
+            "download_end",
+            round=number,
+            payload_bytes=0,
+            message_bytes=50,
+            **counters(600, 700),
+        ),
         event(1.06, "dev0", "encode_end", round=number, payload_bytes=100_000, **counters(600, 700)),
         event(1.06, "dev0", "upload_start", round=number, attempt=1, offset=0),
-        event(1.96, "server", "upload_received", round=number, client="dev0", payload_bytes=100_000,
-              message_bytes=100_100, loss=None, steps=0),
-        event(1.99, "dev0", "upload_end", round=number, status="STATUS_OK", attempts=1, encode_cpu_s=0.0,
-              **counters(106_600, 3_700, 1)),
-    ]  # fmt: skip
+        event(
+            1.96,
+            "server",
+            "upload_received",
+            round=number,
+            client="dev0",
+            payload_bytes=100_000,
+            message_bytes=100_100,
+            loss=None,
+            steps=0,
+        ),
+        event(
+            1.99,
+            "dev0",
+            "upload_end",
+            round=number,
+            status="STATUS_OK",
+            attempts=1,
+            encode_cpu_s=0.0,
+            **counters(106_600, 3_700, 1),
+        ),
+    ]
 
 
 def training(number: int, start: float) -> list[timeline.Event]:
     """Half a second; the interface is the server's, and none of the trainer's business."""
     return [
-        event(start, "server", "download_start", round=number, client="trainer", kind="part", payload_bytes=0),
-        event(start, "trainer", "download_end", round=number, payload_bytes=0, message_bytes=50,
-              **counters(9, 9)),
+        event(
+            start, "server", "download_start", round=number, client="trainer", kind="part", payload_bytes=0
+        ),
+        event(
+            start,
+            "trainer",
+            "download_end",
+            round=number,
+            payload_bytes=0,
+            message_bytes=50,
+            **counters(9, 9),
+        ),
         event(start + 0.1, "trainer", "compute_start", round=number),
-        event(start + 0.6, "trainer", "compute_end", round=number, steps=8, loss=0.3, cpu_s=0.5, overrun_s=0.0),
+        event(
+            start + 0.6, "trainer", "compute_end", round=number, steps=8, loss=0.3, cpu_s=0.5, overrun_s=0.0
+        ),
         event(start + 0.6, "trainer", "encode_end", round=number, payload_bytes=0, **counters(9, 9)),
         event(start + 0.6, "trainer", "upload_start", round=number, attempt=1, offset=0),
-        event(start + 0.61, "server", "upload_received", round=number, client="trainer", payload_bytes=0,
-              message_bytes=40, loss=0.3, steps=8),
-        event(start + 0.62, "trainer", "upload_end", round=number, status="STATUS_OK", attempts=1,
-              encode_cpu_s=0.0, **counters(99_999, 99_999)),
-    ]  # fmt: skip
+        event(
+            start + 0.61,
+            "server",
+            "upload_received",
+            round=number,
+            client="trainer",
+            payload_bytes=0,
+            message_bytes=40,
+            loss=0.3,
+            steps=8,
+        ),
+        event(
+            start + 0.62,
+            "trainer",
+            "upload_end",
+            round=number,
+            status="STATUS_OK",
+            attempts=1,
+            encode_cpu_s=0.0,
+            **counters(99_999, 99_999),
+        ),
+    ]
 
 
 def delivery(number: int, start: float) -> list[timeline.Event]:
     """50 kB down in 0.1 s, and a receipt."""
     return [
-        event(start, "server", "delivery_start", round=number, client="dev0", kind="full", payload_bytes=50_000),
-        event(start + 0.1, "dev0", "delivery_end", round=number, payload_bytes=50_000, message_bytes=50_040,
-              kind="full", **counters(108_600, 56_700, 1)),
-        event(start + 0.12, "server", "delivered", round=number, client="dev0", payload_bytes=0,
-              message_bytes=44, loss=None, steps=0),
-        event(start + 0.15, "dev0", "accepted", round=number, status="STATUS_OK", **counters(108_800, 56_800, 1)),
-    ]  # fmt: skip
+        event(
+            start, "server", "delivery_start", round=number, client="dev0", kind="full", payload_bytes=50_000
+        ),
+        event(
+            start + 0.1,
+            "dev0",
+            "delivery_end",
+            round=number,
+            payload_bytes=50_000,
+            message_bytes=50_040,
+            kind="full",
+            **counters(108_600, 56_700, 1),
+        ),
+        event(
+            start + 0.12,
+            "server",
+            "delivered",
+            round=number,
+            client="dev0",
+            payload_bytes=0,
+            message_bytes=44,
+            loss=None,
+            steps=0,
+        ),
+        event(
+            start + 0.15, "dev0", "accepted", round=number, status="STATUS_OK", **counters(108_800, 56_800, 1)
+        ),
+    ]
 
 
 def begin(number: int, t: float, *cohort: str) -> timeline.Event:

@@ -1,4 +1,4 @@
-"""Central training at the server: data come up whole or not at all, within limits, and the adapter goes down."""
+"""Central training at the server: data come up whole or not at all, the adapter goes down in the end."""
 
 from __future__ import annotations
 
