@@ -113,8 +113,8 @@ def evaluate_run(
     """Evaluate every adapter in `run_dir`; writes evaluation.csv, figures/loss.* and figures/samples.*, and
     if asked for retrieval.csv.
 
-    Where devices have adapters of their own, evaluation_devices.csv has their losses, evaluation.csv the means
-    over devices, and what is drawn is drawn by the first device.
+    Where devices have adapters of their own, evaluation_devices.csv has their losses, evaluation.csv the
+    means over devices, and what is drawn is drawn by the first device.
 
     Raises EvaluationError when `run_dir` is no run, of a trainer that trains nothing, or of data that has no
     retrieval; BaseError and DataError when its base model or its data set is gone.

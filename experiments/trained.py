@@ -1,4 +1,4 @@
-"""The adapters that a run has left, round by round: the global ones or, of local training, each device's own."""
+"""The adapters that a run has left, round by round: the global ones, or each device's own."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def load_imagefolder(folder: Traversable, size: int) -> Examples:
     """
     metadata = folder / "metadata.jsonl"
     try:
-        lines = metadata.read_text().splitlines()
+        lines = metadata.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"{folder} is not an image data set: {metadata} cannot be read") from error
     rows = []
