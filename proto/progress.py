@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from proto.events import EventLog
 
-_EVERY_S = 0.05
+_EVERY_S = 0.02
 """A transfer's rate is read off these marks, and one in fast motion may last but a second."""
 
 

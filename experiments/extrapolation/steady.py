@@ -14,7 +14,7 @@ part.py asks for, keep TCP's window from being such a thing: the link is never i
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -66,19 +66,22 @@ def pace(marks: Sequence[Mark]) -> Pace | None:
 
 
 def _batch_ends(marks: Sequence[Mark]) -> list[Mark] | None:
-    """The marks nearest to the ends of the batches; None unless all are different."""
+    """Where the batches end: the mean of the marks within a third of a batch, for each by itself is noted late
+    by as much as its process was. None where there are none."""
     if not marks:
         return None
     sizes = [done for _, done in marks]
+    batch = sizes[-1] / (2 * BATCHES)
     ends = []
     for number in range(BATCHES + 1):
-        wanted = sizes[-1] * (0.5 + number / (2 * BATCHES))
-        after = min(bisect_left(sizes, wanted), len(sizes) - 1)
-        before = max(0, after - 1)
-        ends.append(min((before, after), key=lambda index: abs(sizes[index] - wanted)))
-    if any(last <= first for first, last in pairwise(ends)):
+        wanted = sizes[-1] / 2 + number * batch
+        near = marks[bisect_left(sizes, wanted - batch / 3) : bisect_right(sizes, wanted + batch / 3)]
+        if not near:
+            return None
+        ends.append((fmean(t for t, _ in near), fmean(done for _, done in near)))
+    if any(last[1] <= first[1] for first, last in pairwise(ends)):
         return None
-    return [marks[index] for index in ends]
+    return ends
 
 
 def _s_per_byte(first: Mark, last: Mark) -> float:
