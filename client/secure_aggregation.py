@@ -94,6 +94,7 @@ class SecureAggregation:
                     key,
                     dropped=len(instruction.survivors.dropped),
                     clipped=sum(self._clipped.values()),
+                    **asdict(read_counters()),
                 )
 
     def encoder(self, start: pb.RoundStart) -> MakeEncoder:
@@ -145,6 +146,5 @@ class SecureAggregation:
             message_bytes=self._message_bytes,
             cpu_s=self._cpu_s,
             **more,
-            **asdict(read_counters()),
         )
         self._message_bytes, self._cpu_s = 0, 0.0
