@@ -25,7 +25,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import Message
 
 from client.counters import read_counters
 from proto import codecs, federation_pb2_grpc
@@ -64,37 +66,31 @@ class SecureAggregation:
         Raises RpcError when the connection breaks: the server repeats what it has no answer to; SecretError
         when the server asks for what it must not get.
         """
-        self._message_bytes += instruction.ByteSize()
         began = time.thread_time()
+        self._message_bytes += instruction.ByteSize()
+        one = self._participant_of(instruction, key)
+        done: tuple[str, dict[str, Any]] | None = None
         match instruction.WhichOneof("kind"):
             case "keys_wanted":
-                one = self._begin(instruction.keys_wanted, key.run_id)
-                keys = pb.PublicKeys(key=key, mask_key=one.mask_key, share_key=one.share_key)
-                self._cpu_s += time.thread_time() - began
-                self._message_bytes += keys.ByteSize()
-                self._note(key, stub.AdvertiseKeys(keys, timeout=self._timeout_s))
+                keys = {"mask_key": one.mask_key, "share_key": one.share_key}
+                self._send(stub.AdvertiseKeys, pb.PublicKeys(key=key, **keys))
             case "roster":
-                shares = self._current(key).share(instruction.roster)
-                sealed = pb.SealedShares(key=key, shares=shares)
-                self._cpu_s += time.thread_time() - began
-                self._message_bytes += sealed.ByteSize()
-                self._note(key, stub.ShareSecrets(sealed, timeout=self._timeout_s))
+                shares = one.share(instruction.roster)
+                self._send(stub.ShareSecrets, pb.SealedShares(key=key, shares=shares))
             case "delivery":
-                self._current(key).receive(instruction.delivery)
-                self._cpu_s += time.thread_time() - began
-                self._write("agreed", key, devices=1 + len(instruction.delivery.shares))
+                one.receive(instruction.delivery)
+                done = "agreed", {"devices": 1 + len(instruction.delivery.shares)}
             case "survivors":
-                seeds, mask_keys = self._current(key).reveal(instruction.survivors)
-                shares_of = pb.RevealedShares(key=key, seeds=seeds, keys=mask_keys)
-                self._cpu_s += time.thread_time() - began
-                self._message_bytes += shares_of.ByteSize()
-                self._note(key, stub.Reveal(shares_of, timeout=self._timeout_s))
-                self._write(
-                    "revealed",
-                    key,
-                    dropped=len(instruction.survivors.dropped),
-                    clipped=sum(self._clipped.values()),
-                )
+                seeds, mask_keys = one.reveal(instruction.survivors)
+                self._send(stub.Reveal, pb.RevealedShares(key=key, seeds=seeds, keys=mask_keys))
+                told = {"dropped": len(mask_keys), "clipped": sum(self._clipped.values())}
+                done = "revealed", told | asdict(read_counters())
+        self._cpu_s += time.thread_time() - began
+        if done is not None:
+            event, fields = done
+            spent = {"message_bytes": self._message_bytes, "cpu_s": self._cpu_s}
+            self._events.write(event, round=key.round, **spent, **fields)
+            self._message_bytes, self._cpu_s = 0, 0.0
 
     def encoder(self, start: pb.RoundStart) -> MakeEncoder:
         """What encodes the update of the round: under masks, if that is how it is to go up."""
@@ -105,7 +101,7 @@ class SecureAggregation:
         if not 0 < start.weight <= 1:
             raise CodecError(f"round {start.round}: a weight of {start.weight:g}; above 0, at most 1")
         masked = Masked(grid_of(codecs.parse(start.uplink_codec)), start.ring_bits)
-        masks = self._current(start).masks(start.ring_bits)
+        masks = self._current(start.round).masks(start.ring_bits)
         self._clipped = clipped = {}
 
         def make(_: Codec, vector: Vector, seed: Sequence[int]) -> SegmentEncoder:
@@ -113,38 +109,28 @@ class SecureAggregation:
 
         return make
 
-    def _begin(self, wanted: pb.KeysWanted, run_id: str) -> Participant:
-        """This device in the round; if the message has come before, as it was."""
+    def _participant_of(self, instruction: pb.Instruction, key: pb.UploadKey) -> Participant:
+        """This device in the round. It begins with KeysWanted, if that has not come before."""
         from client.participant import Participant
 
+        if instruction.WhichOneof("kind") != "keys_wanted":
+            return self._current(key.round)
+        wanted = instruction.keys_wanted
         if self._participant is None or self._participant.wanted != wanted:
-            self._participant = Participant(wanted, run_id)
-            self._clipped = {}
+            self._participant, self._clipped = Participant(wanted, key.run_id), {}
         return self._participant
 
-    def _current(self, message: pb.UploadKey | pb.RoundStart) -> Participant:
+    def _current(self, number: int) -> Participant:
         from proto.secagg.keys import SecretError
 
-        if self._participant is None or self._participant.wanted.round != message.round:
-            raise SecretError(f"round {message.round}: this device has no keys in it")
+        if self._participant is None or self._participant.wanted.round != number:
+            raise SecretError(f"round {number}: this device has no keys in it")
         return self._participant
 
-    def _note(self, key: pb.UploadKey, reply: pb.StageReply) -> None:
+    def _send(self, call: Callable[..., pb.StageReply], answer: Message) -> None:
         """Who is told that an answer was too late is out of the round; nothing else follows from it."""
-        self._message_bytes += reply.ByteSize()
+        reply = call(answer, timeout=self._timeout_s)
+        self._message_bytes += answer.ByteSize() + reply.ByteSize()
         if reply.status != pb.STATUS_OK:
-            status = pb.Status.Name(reply.status)
-            self._events.write("stage_refused", round=key.round, status=status, reason=reply.reason)
-            log.warning("round %d: %s", key.round, reply.reason)
-
-    def _write(self, event: str, key: pb.UploadKey, **more: object) -> None:
-        """What it took since the last such event."""
-        self._events.write(
-            event,
-            round=key.round,
-            message_bytes=self._message_bytes,
-            cpu_s=self._cpu_s,
-            **more,
-            **asdict(read_counters()),
-        )
-        self._message_bytes, self._cpu_s = 0, 0.0
+            self._events.write("stage_refused", status=pb.Status.Name(reply.status), reason=reply.reason)
+            log.warning("an answer was not taken: %s", reply.reason)

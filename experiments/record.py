@@ -40,7 +40,7 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
     # A device that was lost has no last reading of its own: the runner took one when its process ended.
     after_download = client.marks.get("download_end") or client.exit
     before_upload = client.marks.get("encode_end")
-    after_upload = client.marks.get("upload_end") or client.exit
+    after_upload = client.marks.get("revealed") or client.marks.get("upload_end") or client.exit
     row: dict[str, Any] = {"round": client.round, "client": client.client, "outcome": client.outcome}
     row["extrapolated"] = client.extrapolated
     row["remote"] = link is None
@@ -50,13 +50,12 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
         "downlink_kind": client.value("download_end", "kind") or client.value("download_start", "kind"),
         "payload_down_bytes": payload_down,
         "message_down_bytes": client.value("download_end", "message_bytes"),
-        "wire_down_bytes": counted(WIRE, client.marks.get("agreed") or client.before, after_download),
+        "wire_down_bytes": counted(WIRE, client.before, after_download),
         "payload_up_bytes": payload_up,
         "message_up_bytes": whole.get("message_bytes"),
         "wire_up_bytes": counted(WIRE, before_upload, after_upload),
         "received_up_bytes": _received(client),
         "secagg_bytes": _secure_bytes(client),
-        "message_secagg_bytes": _sum(client.value(mark, "message_bytes") for mark in ("agreed", "revealed")),
         "retransmitted_segments": counted(("retransmitted_segments",), client.before, after_upload),
         "steps": client.value("compute_end", "steps"),
         "loss": client.value("compute_end", "loss"),
@@ -85,19 +84,9 @@ def _normed(client: ClientRound) -> str:
 
 
 def _secure_bytes(client: ClientRound) -> int | None:
-    """What secure aggregation's own messages moved on the wire, before the download and after the upload."""
-    marks = client.marks
-    return _sum(
-        [
-            counted(WIRE, client.before, marks.get("agreed")),
-            counted(WIRE, marks.get("upload_end"), marks.get("revealed")),
-        ]
-    )
-
-
-def _sum(counts: Iterable[int | None]) -> int | None:
-    """Of those that there are; None of none."""
-    known = [count for count in counts if count is not None]
+    """Of the messages of secure aggregation, both ways; None where there were none."""
+    counts = [client.value(mark, "message_bytes") for mark in ("agreed", "revealed")]
+    known = [int(count) for count in counts if count is not None]
     return sum(known) if known else None
 
 

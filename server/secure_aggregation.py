@@ -108,7 +108,8 @@ class SecureRound:
         """What a device that connects now should hear of the round."""
         member = self._members.get(device.name)
         if self._stage == "keys":
-            return [self._keys_wanted()] if device.name in self._opened.pending else []
+            wanted = device.name in self._opened.pending and len(self._devices) >= self.threshold
+            return [self._keys_wanted()] if wanted else []
         if self._stage == "reveal":
             self._lost.discard(device.name)
             asked = self.waits_for(device.name) and member is not None and member.session == device.session
@@ -200,7 +201,8 @@ class SecureRound:
     async def agree(self) -> None:
         """`keys` and `shares`: whose masks will be in the sum. Who is not among them is settled."""
         self._events.write("agree_start", round=self.number, threshold=self.threshold)
-        await self._answers(lambda name: name in self._members)
+        if len(self._devices) >= self.threshold:
+            await self._answers(lambda name: name in self._members)
         self._keep(lambda member: True)
         for number, member in enumerate(self._members.values(), start=1):
             member.number = number

@@ -8,11 +8,11 @@ from test_record import counters, event, one_round, tables
 
 
 def test_its_stages_and_bytes_stand_apart_from_the_transfers() -> None:
-    """Keys and shares before the download move 700 bytes on the wire, revealing 300."""
+    """Their messages are counted; on the wire they are with the download before and the upload after them."""
     events = [
         *one_round(),
         event(1.01, "server", "agree_start", round=1, threshold=2),
-        event(1.05, "dev0", "agreed", round=1, message_bytes=400, **counters(900, 900)),
+        event(1.05, "dev0", "agreed", round=1, message_bytes=400),
         event(1.06, "server", "agree_end", round=1, members=1),
     ]
     for record in events:
@@ -28,13 +28,12 @@ def test_its_stages_and_bytes_stand_apart_from_the_transfers() -> None:
     assert row["unmask_s"] == pytest.approx(3.01 - 2.815)
     assert row["wait_s"] == pytest.approx(0.015)
     assert row["aggregate_s"] == pytest.approx(0.02)
-    assert row["secagg_bytes"] == 700 + 300
-    assert row["message_secagg_bytes"] == 550
+    assert row["secagg_bytes"] == 400 + 150
     assert row["clipped_values"] == 7
-    assert row["wire_down_bytes"] == 107_000 - 700
-    assert row["wire_up_bytes"] == 52_500 + 1_300
+    assert row["wire_down_bytes"] == 107_000
+    assert row["wire_up_bytes"] == 52_500 + 1_300 + 300
     assert rounds.iloc[0]["secagg_s"] == pytest.approx(0.05 + 0.195)
-    assert rounds.iloc[0]["secagg_bytes"] == 1000
+    assert rounds.iloc[0]["secagg_bytes"] == 550
 
 
 def test_without_it_there_is_nothing() -> None:
