@@ -167,11 +167,11 @@ class Uploads:
     ) -> None:
         """It came in time."""
         took_s = device.has_sent(upload.received, header.loss, arrived)
+        self._note(_ARRIVED.get(current.ask, "upload_received"), header, upload, arrived, took_s=took_s)
+        current.updates.count(upload.weight)
         is_update = current.ask == pb.ASK_UPDATE
         needed = is_update and self._federation.aggregator.needs_updates(current.number)
         upload.keep(bytes_too=needed)
-        self._note(_ARRIVED.get(current.ask, "upload_received"), header, upload, arrived, took_s=took_s)
-        current.updates.count(upload.weight)
         if needed:
             assert isinstance(upload, Upload)
             current.kept[device.name] = upload
