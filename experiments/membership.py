@@ -97,7 +97,7 @@ def membership_auc(run_dir: Path, progress: Callable[[str], None] = lambda text:
     members, others = matched(everything, held_out, families=data == "emoji")
     if min(len(members), len(others)) < _LEAST:
         raise EvaluationError(
-            f"{run_dir}: {len(others)} held-out examples are like what was trained on: too few to tell anything"
+            f"{run_dir}: {len(others)} held-out examples are like what was trained on: too few to tell"
         )
     from experiments.evaluate import example_losses  # torch
 
@@ -106,9 +106,7 @@ def membership_auc(run_dir: Path, progress: Callable[[str], None] = lambda text:
     scores = {"loss": -after, "initial": -before, "calibrated": before - after}
     count = len(members)
     groups = [_groups(examples, data == "emoji") for examples in (members, others)]
-    attacks = {
-        name: separate(score[:count], score[count:], *groups) for name, score in scores.items()
-    }
+    attacks = {name: separate(score[:count], score[count:], *groups) for name, score in scores.items()}
     passes = _trained(run_dir) * config["training"]["batch_size"] / len(everything)
     result = Membership(run_dir, number, count, len(others), passes, attacks)
     write_table(result.table(), run_dir / "membership.csv")
@@ -152,4 +150,4 @@ def _trained(run_dir: Path) -> float:
     try:
         return float(pd.read_csv(run_dir / "clients.csv")["steps"].sum())
     except (OSError, ValueError, KeyError) as error:
-        raise EvaluationError(f"{run_dir} has no clients.csv that says how much was trained: {error}") from error
+        raise EvaluationError(f"{run_dir} has no clients.csv that counts training steps: {error}") from error

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from client.diffusion.data import Examples
-from client.diffusion.lora import TARGET_MODULES
 from client.diffusion.base import DEFAULT_BASE, load_base
-from client.diffusion.lora import initial_adapter
+from client.diffusion.data import Examples
+from client.diffusion.lora import TARGET_MODULES, initial_adapter
 from experiments import membership
 from experiments.membership import matched, membership_auc
 from experiments.preflight import EvaluationError
