@@ -19,6 +19,7 @@ from client.sd15 import sd15_lora_layout
 from emulation.link import AccessLink
 from experiments.config_aggregation import Aggregation
 from experiments.config_network import Device, Network
+from experiments.config_schemes import Central, Scheme, refuse_what_means_nothing
 from experiments.config_section import Section
 from experiments.units import Duration, Fraction
 from proto import codecs
@@ -41,6 +42,8 @@ class Adapter(Section):
 
 
 class Training(Section):
+    scheme: Scheme = "federated"
+    """Who trains on whose data; see experiments/config_schemes.py."""
     trainer: Literal["diffusion", "synthetic"] = "diffusion"
     data: str = "emoji"
     """`emoji`, or a folder of images with metadata.jsonl."""
@@ -60,6 +63,8 @@ class Compute(Section):
     """Measured on this machine (None), or the profile of a named device."""
 
     seconds_per_step: Duration | None = None
+    server_seconds_per_step: Duration | None = None
+    """Of the server, which trains where training.scheme=central; None: measured."""
 
 
 class Link(Section):
@@ -156,6 +161,7 @@ class Experiment(Section):
     """`bundled`, `sd15` (its layout only), or a Stable Diffusion checkpoint folder or hub name."""
     adapter: Adapter = Adapter()
     training: Training = Training()
+    central: Central = Central()
     compute: Compute = Compute()
     uplink: Uplink = Uplink()
     downlink: Downlink = Downlink()
@@ -200,6 +206,11 @@ class Experiment(Section):
             )
         if remote and self.dilation != 1:
             raise ValueError("dilation: remote devices, and what lies between, live in real time")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_scheme(self) -> Self:
+        refuse_what_means_nothing(self)
         return self
 
     @model_validator(mode="after")
