@@ -14,8 +14,8 @@ from experiments.cli_common import AsJson, RunDir, print_json
 def leaks(run_dir: RunDir, as_json: AsJson = False) -> None:
     """Search what was captured of each device's link for the device's own images and captions.
 
-    The run needs network.capture=[dev0-eth0] network.snaplen=64kB. Exit 1 if an answer does not count: frames are
-    missing, or what must be on the link was not found.
+    The run needs network.capture=[dev0-eth0] network.snaplen=64kB. Exit 1 if an answer does not count:
+    frames are missing, or what must be on the link was not found.
     """
     from experiments.leaks import search_run
 

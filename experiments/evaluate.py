@@ -26,7 +26,6 @@ from client.diffusion.emoji import caption
 from client.diffusion.full import FullUNet
 from client.diffusion.lora import AdaptedUNet
 from client.diffusion.loss import Batch, denoising_loss
-from client.diffusion.probe import Probe
 from client.diffusion.retrieval import (
     SPLITS,
     Answers,
@@ -128,7 +127,7 @@ def evaluate_run(
     # Not torch's own threads: where anything else runs, they wait for each other at every operation.
     limit_threads()
     base = load_base(config["base"])
-    models = {number: _unet(base, config["adapter"], number, *adapters[number]) for number in adapters}
+    models = {number: trained_unet(base, config["adapter"], number, *adapters[number]) for number in adapters}
     held_out = load_held_out(config["training"]["data"], base.image_size)
     questions = Questions(base, held_out)
     rows = []
@@ -136,7 +135,7 @@ def evaluate_run(
         asked = models
         if device != devices[0]:
             own = read_adapters(run_dir, device)
-            asked = {number: _unet(base, config["adapter"], number, *own[number]) for number in own}
+            asked = {number: trained_unet(base, config["adapter"], number, *own[number]) for number in own}
         for number, answers in zip(asked, in_parallel(questions.ask, asked.values()), strict=True):
             rows += [{"round": number, "device": device, **row} for row in answers]
             progress(f"{device} round {number}: held-out loss {rows[-1]['loss']:.4f}".lstrip())
@@ -204,7 +203,7 @@ class Scorer:
         number = max(adapters) if number is None else number
         if number not in adapters:
             raise EvaluationError(f"{run_dir} has no adapter of round {number}")
-        model = _unet(self._base, config["adapter"], number, *adapters[number])
+        model = trained_unet(self._base, config["adapter"], number, *adapters[number])
         return ask_gallery(self._base, model, gallery, names)
 
     def ceiling(self, split: Split, count: int) -> Answers:
@@ -216,22 +215,7 @@ class Scorer:
         """By round, from `first` on."""
         config = read_trained_manifest(run_dir)["config"]
         adapters = {n: one for n, one in read_adapters(run_dir, owner).items() if n >= first}
-        return {n: _unet(self._base, config["adapter"], n, *one) for n, one in adapters.items()}
-
-
-def example_losses(
-    run_dir: Path, examples: Examples, draws: int
-) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
-    """The last round, and each example's loss by the adapter that training began with and by that round's,
-    [N], at `draws` fixed noises and timesteps. Raises EvaluationError and BaseError."""
-    config = read_trained_manifest(run_dir)["config"]
-    adapters = read_adapters(run_dir, owners(run_dir)[0])
-    limit_threads()
-    base, last = load_base(config["base"]), max(adapters)
-    probe = Probe(base, examples, draws)
-    models = [_unet(base, config["adapter"], number, *adapters[number]) for number in (0, last)]
-    before, after = in_parallel(probe.losses, models)
-    return last, before, after
+        return {n: trained_unet(self._base, config["adapter"], n, *one) for n, one in adapters.items()}
 
 
 def in_parallel(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
@@ -240,7 +224,7 @@ def in_parallel(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_
         yield from pool.map(work, items)
 
 
-def _unet(
+def trained_unet(
     base: Base, adapter: dict[str, Any], number: int, layout: AdapterLayout, vector: Vector
 ) -> VectorUNet:
     """The base's UNet with the adapter of round `number` on it, or that UNet itself where it was trained."""

@@ -22,12 +22,14 @@ from client.diffusion.data import Examples, load_held_out
 from experiments.ownership import image_size, owned
 from experiments.preflight import EvaluationError, read_trained_manifest
 from experiments.record import write_table
-from experiments.roc import Separation, separate
+from experiments.roc import Scores, Separation, separate
+from experiments.trained import owners, read_adapters
 
 _DRAWS = 6
 _MOST = 512
-"""Held-out examples at most, and as many members."""
+"""Held-out examples, and as many members."""
 _LEAST = 8
+_SIDES = ("members", "others")
 
 ATTACKS = {
     "loss": "loss after training",
@@ -93,36 +95,90 @@ def membership_auc(
     """Attack the last round's adapter of a run, be it LoRA or the whole UNet; writes membership.csv.
 
     Members are training examples of all devices, the others held-out ones of the same styles, as many of each
-    style, group and kind of name. Intervals are by families of names, for drawings of one are alike. Raises
-    EvaluationError, BaseError and DataError.
+    style, group and kind of name. Where devices trained alone, each adapter is asked for its own device's
+    members, in units of what it says of others. Intervals are by families of names, for drawings of one are
+    alike. Raises EvaluationError, BaseError and DataError.
     """
     config = read_trained_manifest(run_dir)["config"]
-    data = config["training"]["data"]
-    everything = Examples.join(owned(config))
-    held_out = load_held_out(data, image_size(config))
-    members, others = matched(everything, held_out, families=data == "emoji", most=most)
-    if min(len(members), len(others)) < _LEAST:
-        raise EvaluationError(
-            f"{run_dir}: {len(others)} held-out examples are like what was trained on: too few to tell anything"
-        )
-    from experiments.evaluate import example_losses  # torch
-
-    progress(f"asking for the losses of {len(members)} members and {len(others)} others")
-    number, before, after = example_losses(run_dir, Examples.join([members, others]), draws)
-    scores = {"loss": -after, "initial": -before, "calibrated": before - after}
-    count = len(members)
-    groups = [_groups(examples, data == "emoji") for examples in (members, others)]
-    attacks = {name: separate(score[:count], score[count:], *groups) for name, score in scores.items()}
-    passes = _trained(run_dir) * config["training"]["batch_size"] / len(everything)
-    result = Membership(run_dir, number, count, len(others), passes, attacks)
+    training = config["training"]
+    everything, held_out = owned(config), load_held_out(training["data"], image_size(config))
+    devices = owners(run_dir)
+    sets = everything if devices != [""] else [Examples.join(everything)]
+    if len(devices) != len(sets):
+        raise EvaluationError(f"{run_dir} has adapters of {len(devices)} devices, and {len(sets)} trained")
+    answers = [
+        _ask(run_dir, config, *device, held_out, most // len(devices), draws, progress)
+        for device in zip(devices, sets, strict=True)
+    ]
+    members, others = (Examples.join([getattr(answer, side) for answer in answers]) for side in _SIDES)
+    groups = [_families(examples, training["data"]) for examples in (members, others)]
+    attacks = {
+        name: separate(*(np.concatenate([a.scores[name][side] for a in answers]) for side in _SIDES), *groups)
+        for name in ATTACKS
+    }
+    trained = _steps(run_dir) * training["batch_size"]
+    passes = trained / sum(map(len, everything))
+    last = max(answer.round for answer in answers)
+    result = Membership(run_dir, last, len(members), len(others), passes, attacks)
     write_table(result.table(), run_dir / "membership.csv")
     return result
 
 
-def matched(
-    members: Examples, others: Examples, *, families: bool, most: int = _MOST
-) -> tuple[Examples, Examples]:
-    """As many of each style and group, and with `families` of names with a skin tone, from either side."""
+@dataclass(frozen=True)
+class _Answers:
+    """Of one adapter: whom it was asked about, and attack -> side -> scores, higher for members."""
+
+    round: int
+    members: Examples
+    others: Examples
+    scores: dict[str, dict[str, Scores]]
+
+
+def _ask(
+    run_dir: Path,
+    config: dict[str, Any],
+    owner: str,
+    own: Examples,
+    held_out: Examples,
+    most: int,
+    draws: int,
+    progress: Callable[[str], None],
+) -> _Answers:
+    """The adapter of `owner`, "" for all devices', and the first one, about members and others."""
+    from client.diffusion.base import limit_threads, load_base  # torch
+    from client.diffusion.probe import Probe
+    from experiments.evaluate import in_parallel, trained_unet
+
+    data = config["training"]["data"]
+    members, others = matched(own, held_out, most, families=data == "emoji")
+    if len(others) < _LEAST:
+        raise EvaluationError(
+            f"{run_dir}: {len(others)} held-out examples are like what was trained on: too few to tell"
+        )
+    progress(f"{owner} asking for the losses of {len(members)} members and {len(others)} others".lstrip())
+    adapters = read_adapters(run_dir, owner)
+    limit_threads()
+    base = load_base(config["base"])
+    probe = Probe(base, Examples.join([members, others]), draws)
+    numbers = (0, max(adapters))
+    models = [trained_unet(base, config["adapter"], number, *adapters[number]) for number in numbers]
+    before, after = in_parallel(probe.losses, models)
+    scores = {"loss": -after, "initial": -before, "calibrated": before - after}
+    return _Answers(
+        numbers[1], members, others, {name: _scaled(each, len(members)) for name, each in scores.items()}
+    )
+
+
+def _scaled(scores: Scores, members: int) -> dict[str, Scores]:
+    """In standard deviations of the others' scores, so that those of several adapters can be compared."""
+    others = scores[members:]
+    scaled = (scores - others.mean()) / (others.std() or 1.0)
+    return dict(zip(_SIDES, np.split(scaled, [members]), strict=True))
+
+
+def matched(members: Examples, others: Examples, most: int, *, families: bool) -> tuple[Examples, Examples]:
+    """As many of each style and group, and with `families` of names with a skin tone, from either side; some
+    `most` of each side."""
     keys = [_strata(examples, families) for examples in (members, others)]
     shared = sorted(set(keys[0].tolist()) & set(keys[1].tolist()))
     places = [[np.flatnonzero(key == stratum) for key in keys] for stratum in shared]
@@ -147,17 +203,15 @@ def _strata(examples: Examples, families: bool) -> NDArray[np.str_]:
     return np.array([f"{style}/{group}/{tone}" for style, group, tone in parts], dtype=np.str_)
 
 
-def _groups(examples: Examples, families: bool) -> NDArray[np.str_]:
+def _families(examples: Examples, data: str) -> NDArray[np.str_]:
     """Whose examples are alike: variants of an emoji in all styles; elsewhere each stands for itself."""
     names = examples.names.tolist()
-    return np.array([emoji.family(name) for name in names] if families else names, dtype=np.str_)
+    return np.array([emoji.family(name) for name in names] if data == "emoji" else names, dtype=np.str_)
 
 
-def _trained(run_dir: Path) -> float:
+def _steps(run_dir: Path) -> float:
     """Training steps of all devices together, as they counted them. Raises EvaluationError."""
     try:
         return float(pd.read_csv(run_dir / "clients.csv")["steps"].sum())
     except (OSError, ValueError, KeyError) as error:
-        raise EvaluationError(
-            f"{run_dir} has no clients.csv that says how much was trained: {error}"
-        ) from error
+        raise EvaluationError(f"{run_dir} has no clients.csv that counts training steps: {error}") from error

@@ -30,8 +30,8 @@ def separate(
     positive_groups: NDArray[Any] | None = None,
     negative_groups: NDArray[Any] | None = None,
 ) -> Separation:
-    """Of scores that should be higher for positives. Examples of one group, which are alike, count as one draw;
-    without groups each stands for itself. Raises ValueError where a set has fewer than two groups."""
+    """Of scores that should be higher for positives. Examples of one group, which are alike, count as one
+    draw; without groups each stands for itself. Raises ValueError where a set has fewer than two groups."""
     groups = (
         np.arange(len(positive)) if positive_groups is None else positive_groups,
         -1 - np.arange(len(negative)) if negative_groups is None else negative_groups,

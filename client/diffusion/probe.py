@@ -1,4 +1,4 @@
-"""How well a UNet tells noise from each single drawing: many examples, the same noise and timesteps for all."""
+"""How well a UNet tells noise from each single drawing, all at the same noise and timesteps."""
 
 from __future__ import annotations
 

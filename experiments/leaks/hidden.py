@@ -1,7 +1,7 @@
-"""What lies in bytes under an encoding that can be undone without being told: compressed, base64, an image file.
+"""What lies in bytes under an encoding that can be undone unasked: compressed, base64, an image file.
 
-Looked for by its first bytes at every place, so that it is found inside a payload of any make. Not undone
-are encryption, other compressors, and whatever changes the values (a lossy image of a drawing is another one).
+Looked for by its first bytes at every place, so that it is found inside a payload of any make. Not undone are
+encryption, other compressors, and whatever changes the values (a lossy image of a drawing is another).
 """
 
 from __future__ import annotations

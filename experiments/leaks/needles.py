@@ -1,7 +1,7 @@
 """What is looked for, and the search: windows of images, and whole texts, anywhere in any bytes.
 
-Windows are hashed, and so is every place of what is searched, eight places to a machine word: a gigabyte takes
-a minute or so however many needles there are. Every hit is compared byte by byte.
+Windows are hashed, and so is every place of what is searched, a machine word at a time: how long it takes
+does not depend on how many there are. Every hit is compared byte by byte.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 WINDOW_BYTES = 32
 STRIDE_BYTES = 16
-"""A window begins at every 16th byte of an item: 47 of its bytes in a row hold one, whatever is around them."""
+"""A window begins at every 16th byte of an item: any 47 of its bytes in a row hold one."""
 LEAST_VALUES = 8
 """Different bytes in a window: fewer are a plain area, which says nothing about whose it is."""
 LEAST_TEXT_BYTES = 8

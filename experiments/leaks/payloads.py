@@ -111,8 +111,8 @@ def _in_one_piece(body: bytes, up_rounds: dict[int, int]) -> list[bytes]:
 def _upload_part(message: bytes) -> pb.UploadPart:
     """A message read as a part of an upload; empty where it cannot be one.
 
-    Which call a stream belongs to stands in its compressed headers and is not asked. An instruction on the way
-    down has its chunk in the same field.
+    Which call a stream belongs to stands in its compressed headers and is not asked. An instruction on the
+    way down has its chunk in the same field.
     """
     try:
         return pb.UploadPart.FromString(message)

@@ -43,7 +43,7 @@ class Stream:
         return self._first == (sequence + 1) % _SEQUENCES
 
     def add(self, sequence: int, payload: bytes, *, fin: bool = False) -> None:
-        """A segment: its payload from the byte numbered `sequence` on, and whether the stream ends with it."""
+        """A segment: its payload from the byte numbered `sequence` on; `fin`: the stream ends with it."""
         if not payload and not fin:
             return
         if self._first is None:

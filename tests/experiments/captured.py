@@ -1,4 +1,4 @@
-"""Captures made by hand: the frames of TCP connections that carry gRPC, as a device's interface shows them."""
+"""Captures made by hand: frames of TCP connections that carry gRPC, as a device's interface shows them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def connection(up: bytes, down: bytes, *, first: tuple[int, int] = (2**32 - 700,
         frame(False, other, one + 1, flags=syn | ack),
         frame(True, one + 1, other + 1),
     ]
-    for way, data, base, back in ((True, up, one + 1, other + 1), (False, down, other + 1, one + 1 + len(up))):
+    for way, data, base, back in (
+        (True, up, one + 1, other + 1),
+        (False, down, other + 1, one + 1 + len(up)),
+    ):
         for at in range(0, len(data), SEGMENT):
             part = data[at : at + SEGMENT]
             frames += [

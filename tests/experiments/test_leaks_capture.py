@@ -61,10 +61,16 @@ def test_a_frame_that_was_damaged_on_the_link_is_not_in_the_stream(tmp_path: Pat
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda frames: [one for one in frames if UP[:99] not in one], "1448 bytes were received by TCP but not"),
+        (
+            lambda frames: [one for one in frames if UP[:99] not in one],
+            "1448 bytes were received by TCP but not",
+        ),
         (lambda frames: frames[3:], "no connection to the server's port 50051 was captured"),
         (lambda frames: frames[1:], "no connection to the server's port"),
-        (lambda frames: frames[:1] + frames[2:], "1 directions of TCP connections began before the capture did"),
+        (
+            lambda frames: frames[:1] + frames[2:],
+            "1 directions of TCP connections began before the capture did",
+        ),
         (lambda frames: [*frames, datagram(DEVICE, SERVER, b"half", off=0x2000)], "1 IP fragments"),
         (lambda frames: [], "no connection"),
     ],

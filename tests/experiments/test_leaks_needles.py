@@ -1,4 +1,4 @@
-"""The search: what is there is found wherever it stands, what is not there is not, and nothing counts twice."""
+"""The search: what is there is found wherever it stands, what is not is not, and nothing counts twice."""
 
 from __future__ import annotations
 

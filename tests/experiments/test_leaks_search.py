@@ -130,7 +130,7 @@ def test_what_is_sent_raw_is_found_whole(tmp_path: Path, folder: Path) -> None:
 def test_a_part_of_one_image_among_an_update_is_found(tmp_path: Path, folder: Path) -> None:
     image = owned(config_of(folder))[0].images[3]
     part = image[20:22].tobytes()
-    payload = UPDATE[:65536 - 40] + part + UPDATE[65536:]  # A chunk ends within it.
+    payload = UPDATE[: 65536 - 40] + part + UPDATE[65536:]  # A chunk ends within it.
     device = only(search_run(make_run(tmp_path / "run", folder, payload)))
     assert device.valid and (device.images_found, device.captions_found) == (1, 0)
     assert 32 <= device.leaked_bytes <= 2 * len(part)
@@ -146,7 +146,10 @@ def test_another_device_s_images_are_not_this_one_s(tmp_path: Path, folder: Path
     [
         ({"dropped": 3}, "3 frames were not captured"),
         ({"frames": 9}, "frames, and 9 were written"),
-        ({"task": "another task than the server was told to give"}, "of 3 things that must be on the link, 2"),
+        (
+            {"task": "another task than the server was told to give"},
+            "of 3 things that must be on the link, 2",
+        ),
     ],
 )
 def test_an_answer_that_does_not_count_says_why(
@@ -163,7 +166,9 @@ def test_an_update_that_is_not_all_in_the_capture_makes_it_invalid(tmp_path: Pat
     clients = pd.read_csv(run / "clients.csv").assign(received_up_bytes=len(UPDATE) + 1)
     clients.to_csv(run / "clients.csv", index=False)
     reasons = only(search_run(run)).invalid_reasons
-    assert reasons == [f"of {len(UPDATE) + 1} bytes of updates that the server has, {len(UPDATE)} are in the capture"]
+    assert reasons == [
+        f"of {len(UPDATE) + 1} bytes of updates that the server has, {len(UPDATE)} are in the capture"
+    ]
 
 
 def test_the_device_of_another_run_is_not_taken_for_it(tmp_path: Path, folder: Path) -> None:

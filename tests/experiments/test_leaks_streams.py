@@ -44,8 +44,10 @@ def test_what_was_sent_comes_out(data: bytes, first: int, seed: int) -> None:
     assert not stream.begins_late
 
 
-@given(data=st.binary(min_size=30, max_size=600), first=FIRST, hole=st.integers(0, 500), size=st.integers(1, 20))
-def test_what_was_received_and_not_captured_is_missing(data: bytes, first: int, hole: int, size: int) -> None:
+@given(
+    data=st.binary(min_size=30, max_size=600), first=FIRST, hole=st.integers(0, 500), size=st.integers(1, 20)
+)
+def test_what_was_received_but_not_captured_is_missing(data: bytes, first: int, hole: int, size: int) -> None:
     hole %= len(data) - size
     segments = [(0, data[:hole]), (hole + size, data[hole + size :])]
     joined = taken(first, segments, len(data)).join()

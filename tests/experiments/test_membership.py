@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from client.diffusion.data import Examples
-from client.diffusion.lora import TARGET_MODULES
 from client.diffusion.base import DEFAULT_BASE, load_base
-from client.diffusion.lora import initial_adapter
+from client.diffusion.data import Examples
+from client.diffusion.lora import TARGET_MODULES, initial_adapter
+from client.diffusion.probe import Probe
 from experiments import membership
 from experiments.membership import matched, membership_auc
 from experiments.preflight import EvaluationError
@@ -69,16 +70,33 @@ def test_another_adapter_gives_other_losses_and_the_same_one_the_same(tmp_path: 
 
 def test_whose_losses_fall_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An adapter that knows its members by heart."""
-    from experiments import evaluate
+    before = np.random.default_rng(0).uniform(1, 2, 1000)
 
-    def losses(run_dir: Path, examples: Examples, draws: int) -> tuple[int, np.ndarray, np.ndarray]:
-        before = np.random.default_rng(0).uniform(1, 2, len(examples))
-        return 5, before, before - np.repeat([0.9, 0.0], len(examples) // 2)
+    def losses(probe: Probe, model: object) -> np.ndarray:
+        count = len(probe._latents)
+        fell = np.repeat([0.9, 0.0], count // 2) if next(asked) else 0.0
+        return before[:count] - fell
 
-    monkeypatch.setattr(evaluate, "example_losses", losses)
+    asked = iter([0, 1])
+    monkeypatch.setattr(Probe, "losses", losses)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})  # One after the other.
     result = membership_auc(make_run(tmp_path / "run", 0.0))
     assert result.attacks["calibrated"].auc == 1.0 and result.attacks["calibrated"].tpr_at_1 == 1.0
     assert 0.9 < result.auc < 1 and abs(result.attacks["initial"].auc - 0.5) < 0.3
+
+
+def test_devices_that_trained_alone_are_asked_for_their_own(tmp_path: Path) -> None:
+    """dev1 kept what it began with, dev0's adapter has moved: both count, and the whole is neither alone."""
+    run = make_run(tmp_path / "run", 0.3)
+    moved = run / "adapters" / "round-0001.safetensors"
+    for device in ("dev0", "dev1"):
+        (run / "adapters" / device).mkdir()
+    moved.rename(run / "adapters" / "dev0" / moved.name)
+    shutil.copy(run / "adapters" / "round-0000.safetensors", run / "adapters" / "dev1" / moved.name)
+    said: list[str] = []
+    result = membership_auc(run, said.append)
+    assert [text.split()[0] for text in said] == ["dev0", "dev1"]
+    assert result.members >= 24 and result.attacks["calibrated"].auc != 0.5
 
 
 def examples(names: list[str], style: str, group: str) -> Examples:
@@ -103,7 +121,7 @@ def test_both_sides_have_as_many_of_each_kind() -> None:
             examples(["g0"], "base's own", "food"),
         ]
     )
-    mine, theirs = matched(members, others, families=True)
+    mine, theirs = matched(members, others, 100, families=True)
     assert [name[0] for name in mine.names] == list("aaaabbb")
     assert [name[0] for name in theirs.names] == list("eeeefff")
     assert mine.names[0] == "a0" and mine.names[3] == "a29"

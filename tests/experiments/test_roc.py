@@ -19,7 +19,9 @@ def pairs(positive: np.ndarray, negative: np.ndarray) -> np.ndarray:
 
 
 @given(positive=SCORES, negative=SCORES)
-def test_it_is_the_share_of_pairs_in_order_with_delong_s_error(positive: np.ndarray, negative: np.ndarray) -> None:
+def test_it_is_the_share_of_pairs_in_order_with_delong_s_error(
+    positive: np.ndarray, negative: np.ndarray
+) -> None:
     found = separate(positive, negative)
     kernel = pairs(positive, negative)
     assert found.auc == pytest.approx(kernel.mean())
