@@ -77,7 +77,7 @@ def _links(preset: Preset) -> Iterator[Point]:
 
 def _cells(preset: Preset) -> Iterator[Point]:
     """Ever more devices alike in the one cell."""
-    for scheme, sizes in preset.cell_sizes.items():
+    for scheme, sizes in preset.cell_sizes:
         for size in sizes:
             # Calibration takes most of the time of a large cell: its devices are measured one by one.
             changes = ("rounds=1", _ALIKE, _devices([f"count: {size}, {_CELL_LINK}"]))

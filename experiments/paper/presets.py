@@ -37,7 +37,7 @@ class Preset:
     schemes: tuple[str, ...]
     links: tuple[Links, ...]
     link_schemes: tuple[str, ...]
-    cell_sizes: dict[str, tuple[int, ...]]
+    cell_sizes: tuple[tuple[str, tuple[int, ...]], ...]
     paths: tuple[tuple[float, float], ...]
     path_devices: int
     path_rounds: int
@@ -64,7 +64,7 @@ QUICK = Preset(
     schemes=tuple(SCHEMES),
     links=(Links((0.5, 2.0), 0.2, 10, 1), Links((10.0, 30.0, 100.0), 1.0, 2, 1)),
     link_schemes=(FULL, "lora-4", BEST_CODEC),
-    cell_sizes={"lora-4": (2, 8, 32)},
+    cell_sizes=(("lora-4", (2, 8, 32)),),
     paths=((20.0, 1.0), (60.0, 1.0), (120.0, 1.0), (60.0, 0.0), (60.0, 2.0)),
     path_devices=2,
     path_rounds=1,
@@ -87,7 +87,7 @@ FULL_SUITE = Preset(
     schemes=tuple(SCHEMES),
     links=(Links((0.5, 1.0, 2.0, 5.0), 0.2, 10, 3), Links((10.0, 20.0, 50.0, 100.0), 1.0, 2, 3)),
     link_schemes=(FULL, "lora-4", BEST, BEST_CODEC),
-    cell_sizes=dict.fromkeys(("lora-4", BEST_CODEC), (2, 4, 8, 16, 32)),
+    cell_sizes=(("lora-4", (2, 4, 8, 16, 32)), (BEST_CODEC, (2, 4, 8, 16, 32))),
     paths=(
         *((rtt, 1.0) for rtt in (10.0, 20.0, 40.0, 80.0, 160.0)),
         *((60.0, loss) for loss in (0.0, 0.3, 1.0, 2.0, 4.0)),
