@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from experiments import analytic, computing
+from proto.exchange import TRAINER
 
 if TYPE_CHECKING:
     from experiments.config import Experiment
@@ -29,7 +30,9 @@ def with_energy(clients: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     network = experiment.network
     send_w, receive_w = network.power.transmit_w(network.channel), network.power.receive
     rows = clients.to_dict("records")
-    powers = [profile.power_w if (profile := profiles[row["client"]]) else None for row in rows]
+    if (server := experiment.compute.server_profile) is not None:
+        profiles[TRAINER] = experiment.compute.find("compute.server_profile", server)
+    powers = [profile.power_w if (profile := profiles.get(row["client"])) else None for row in rows]
     return clients.assign(
         energy_compute_j=[_energy_j(p, row["compute_s"]) for p, row in zip(powers, rows, strict=True)],
         energy_radio_j=[
@@ -37,7 +40,7 @@ def with_energy(clients: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
             + _energy_j(receive_w, row["download_s"] if receive_w else 0.0)
             for row in rows
         ],
-        feasible=[fits[row["client"]] for row in rows],
+        feasible=[fits.get(row["client"]) for row in rows],
     )
 
 

@@ -47,7 +47,7 @@ RANK = 16
 CODEC = "eden(2)"
 """The setting of fewest bytes at fp32's final loss in experiments/results/compression."""
 
-_LONG = ("adapter.emulated_time=10s", "federation.round_deadline=300000s")
+_LONG = ("adapter.emulated_time=30s", "federation.round_deadline=300000s")
 """3.44 GB: of the whole UNet each transfer's first seconds are emulated, and the rest extrapolated."""
 
 FULL, CENTRAL, LOCAL = "full", "central", "local"

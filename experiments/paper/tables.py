@@ -144,14 +144,14 @@ def prepared(found: Measured) -> Measured:
     """With each device's own latency, each round's training at the server, and every column that a table asks
     for: missing where no run has it."""
     rows = found.devices.copy()
-    wanted = ["client", *(f"{phase}_s" for phase in PHASES)]
+    wanted = ["client", "round", *(f"{phase}_s" for phase in PHASES)]
     wanted += ["energy_compute_j", "energy_radio_j", "feasible", "extrapolated", "bound_s", "profile"]
     rows = rows.reindex(columns=[*rows.columns, *(c for c in wanted if c not in rows)])
     rows["own_s"] = rows[[f"{phase}_s" for phase in OWN_PHASES]].sum(axis=1, min_count=1)
     rows["feasible"] = ~rows["feasible"].isin([False, "False"])
     trainers, devices = rows[rows["client"] == TRAINER], rows[rows["client"] != TRAINER]
     rounds = found.rounds
-    wanted = ["analytic_s", "extrapolated", "secagg_s", "secagg_bytes", "epsilon", "latency_s", "bound_s"]
+    wanted = ["round", "analytic_s", "extrapolated", "secagg_s", "secagg_bytes", "epsilon", "latency_s", "bound_s"]
     rounds = rounds.reindex(columns=[*rounds.columns, *(c for c in wanted if c not in rounds)])
     server = trainers[["trial", "round", "compute_s"]].rename(columns={"compute_s": "server_s"})
     rounds = rounds.merge(server, on=["trial", "round"], how="left").fillna({"server_s": 0.0})
