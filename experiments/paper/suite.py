@@ -31,6 +31,7 @@ from experiments.paper.learned import learned, privacy_costs
 from experiments.paper.measured import Measured, measured
 from experiments.paper.plan import trials_of
 from experiments.paper.presets import Preset
+from experiments.paper.schemes import SCHEMES
 from experiments.paper.scores import scores
 from experiments.record import json_rows, write_manifest, write_table
 from experiments.sweep import run_trials
@@ -143,7 +144,18 @@ def _tables(found: Measured, preset: Preset, folder: Path) -> dict[str, pd.DataF
     asked = scores(found, preset, folder, _say)
     every |= {"learning": learned(asked.losses), "retrieval": asked.retrieval}
     every |= {"privacy": privacy_costs(found, asked), "headline": headline(found, asked.losses)}
-    return every
+    return {name: _in_order(table) for name, table in every.items()}
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """By schemes as they are listed, where a table has any; families, parts and policies stay together."""
+    if "scheme" not in table:
+        return table
+    first = [column for column in ("family", "part", "against") if column in table]
+    places = pd.DataFrame({"scheme": table["scheme"].map(list(SCHEMES).index, na_action="ignore")})
+    for column in first:
+        places[column] = pd.factorize(table[column])[0]
+    return table.loc[places.sort_values([*first, "scheme"], kind="stable").index].reset_index(drop=True)
 
 
 def _draw(every: dict[str, pd.DataFrame], folder: Path) -> dict[str, Path]:

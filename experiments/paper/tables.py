@@ -151,7 +151,16 @@ def prepared(found: Measured) -> Measured:
     rows["feasible"] = ~rows["feasible"].isin([False, "False"])
     trainers, devices = rows[rows["client"] == TRAINER], rows[rows["client"] != TRAINER]
     rounds = found.rounds
-    wanted = ["round", "analytic_s", "extrapolated", "secagg_s", "secagg_bytes", "epsilon", "latency_s", "bound_s"]
+    wanted = [
+        "round",
+        "analytic_s",
+        "extrapolated",
+        "secagg_s",
+        "secagg_bytes",
+        "epsilon",
+        "latency_s",
+        "bound_s",
+    ]
     rounds = rounds.reindex(columns=[*rounds.columns, *(c for c in wanted if c not in rounds)])
     server = trainers[["trial", "round", "compute_s"]].rename(columns={"compute_s": "server_s"})
     rounds = rounds.merge(server, on=["trial", "round"], how="left").fillna({"server_s": 0.0})

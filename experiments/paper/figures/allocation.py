@@ -8,6 +8,7 @@ from matplotlib.patches import Patch
 
 from experiments.figures import style
 from experiments.paper.figures import marks
+from experiments.paper.plan import ALLOCATED
 from experiments.paper.tables import OWN_PHASES
 
 
@@ -55,5 +56,6 @@ def draw(tables: marks.Tables) -> Figure:
         Line2D([], [], color="black", linewidth=1, linestyle=":", label="round, analytic model"),
     ]
     marks.legend(figure, [*handles, *marks.state_handles(table)])
-    marks.note(figure, tables["trials"], "allocation", "schemes")
+    trials = tables["trials"]
+    marks.note(figure, trials[trials["scheme"] == ALLOCATED], "allocation", "schemes")
     return figure

@@ -51,7 +51,9 @@ def _bars(axes: Axes, rows: pd.DataFrame) -> None:
             if half == half:
                 axes.errorbar(megabytes, place + offset, xerr=half, color="black", linewidth=0.8)
             cross = " ×INVALID" if not row["valid"] else ""
-            axes.text(megabytes, place + offset, f" {megabytes:.3g}{cross}", va="center", fontsize=6.5)
+            axes.text(
+                megabytes, place + offset, f" {marks.number(megabytes)}{cross}", va="center", fontsize=6.5
+            )
     marks.log_axis(axes, "x")
     axes.set_xlim(least, np.nanmax(sent) * 12)
     axes.set_yticks(range(len(rows)), [marks.title(name) for name in rows["scheme"]], fontsize=8)

@@ -64,7 +64,9 @@ def _totals(axes: Axes, rows: pd.DataFrame) -> None:
             axes.errorbar(row["latency_s"], place, xerr=half, color="black", linewidth=0.8, capsize=2)
         axes.plot(row["bound_s"], place, "|", color="black", markersize=12)
         verdict = " ×INVALID" if not row["valid"] else ""
-        axes.text(row["latency_s"], place, f"  {row['latency_s']:.3g}{verdict}", va="center", fontsize=7)
+        axes.text(
+            row["latency_s"], place, f"  {marks.number(row['latency_s'])}{verdict}", va="center", fontsize=7
+        )
     marks.log_axis(axes, "x")
     axes.set_xlim(rows["latency_s"].min() / 3, rows["latency_s"].max() * 8)
     axes.grid(axis="x", alpha=0.3)

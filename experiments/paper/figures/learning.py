@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.figures import style
 from experiments.paper.figures import marks
@@ -25,7 +27,9 @@ def draw(tables: marks.Tables) -> Figure:
         panels[1, column].set_xlabel(label)
         if x == "time_s":
             for axes in panels[:, column]:
-                axes.set_xscale("symlog", linthresh=_first_end(losses), linscale=0.3)
+                _time_axis(axes, losses)
+        elif not losses.empty:
+            panels[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in panels[:, column]:
             axes.grid(axis="x", alpha=0.3)
     panels[0, 0].set_ylabel("held-out denoising loss")
@@ -53,19 +57,32 @@ def _retrieval(axes: Axes, found: pd.DataFrame, x: str) -> None:
                 va="bottom",
                 fontsize=6.5,
             )
-    for scheme in SCHEMES:
+    shown = [scheme for scheme in SCHEMES if scheme in set(found["scheme"])]
+    for place, scheme in enumerate(shown):
         own = found[(found["scheme"] == scheme) & (found["names"] == first)].sort_values("round")
-        if own.empty:
-            continue
+        # Beside each other, or their intervals would lie in one line.
+        aside = 0.0 if x == "time_s" else (place - len(shown) / 2) * 0.012 * max(1, found["round"].max())
         colour, marker = marks.LOOKS[scheme]
         middle = 100 * own["style_accuracy"]
         spread = [middle - 100 * own["style_accuracy_low"], 100 * own["style_accuracy_high"] - middle]
         axes.errorbar(
-            own[x], middle, spread, color=colour, marker=marker, markersize=5, linewidth=1.2, elinewidth=0.5
+            own[x] + aside,
+            middle,
+            spread,
+            color=colour,
+            marker=marker,
+            markersize=5,
+            linewidth=1.2,
+            elinewidth=0.5,
         )
 
 
-def _first_end(losses: pd.DataFrame) -> float:
-    """When the first round of any scheme has ended: before that the axis of time is linear."""
+def _time_axis(axes: Axes, losses: pd.DataFrame) -> None:
+    """Logarithmic from when the first round of any scheme has ended; before that linear, so that 0 is there."""
     times = losses.loc[losses["time_s"] > 0, "time_s"]
-    return float(times.min()) if len(times) else 1.0
+    if times.empty:
+        return
+    axes.set_xscale("symlog", linthresh=times.min(), linscale=0.4, subs=[])
+    powers = 10.0 ** np.arange(np.ceil(np.log10(times.min())), np.floor(np.log10(times.max())) + 1)
+    axes.set_xticks([0.0, *powers], [f"{tick:,g}" for tick in (0.0, *powers)])
+    axes.set_xlim(-0.1 * times.min(), 1.4 * times.max())

@@ -122,6 +122,11 @@ def log_axis(axes: Axes, which: str, ticks: tuple[float, ...] = (1.0,)) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:.0e}"))
 
 
+def number(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def note(figure: Figure, trials: pd.DataFrame, *parts: str) -> None:
     """Under the figure: which trials of these parts are not valid, and how many were not to be had at all."""
     mine = trials[trials["part"].isin(parts)]
