@@ -78,7 +78,7 @@ def _retrieval(axes: Axes, found: pd.DataFrame, x: str) -> None:
 
 
 def _time_axis(axes: Axes, losses: pd.DataFrame) -> None:
-    """Logarithmic from when the first round of any scheme has ended; before that linear, so that 0 is there."""
+    """Logarithmic from when the first round of any scheme has ended; before that linear, to have 0 too."""
     times = losses.loc[losses["time_s"] > 0, "time_s"]
     if times.empty:
         return
