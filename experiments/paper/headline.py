@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 
@@ -134,12 +135,11 @@ def where_not(table: pd.DataFrame, bandwidth: pd.DataFrame, energy: pd.DataFrame
             )
 
 
-def _rows(table: pd.DataFrame, family: str, scheme: str) -> list[dict[str, object]]:
+def _rows(table: pd.DataFrame, family: str, scheme: str) -> list[dict[Any, Any]]:
     return table[(table["family"] == family) & (table["scheme"] == scheme)].to_dict("records")
 
 
-def _times(factor: object, less: str, more: str) -> str:
-    assert isinstance(factor, float)
+def _times(factor: float, less: str, more: str) -> str:
     if factor != factor:
         return f"{less}: not known"
     return f"{factor:.3g} times {less}" if factor >= 1 else f"{1 / factor:.3g} times {more}"

@@ -36,7 +36,7 @@ def measured(sweeps: Sequence[tuple[Sequence[Trial], Sweep]], folder: Path) -> M
     for wanted, sweep in sweeps:
         experiments = {one.id: one.experiment for one in wanted}
         for row in sweep.results.rename(columns={"setting": "scheme"}).to_dict("records"):
-            run_dir = row.get("run_dir")
+            run_dir: Any = row.get("run_dir")
             has_run = isinstance(run_dir, str) and bool(run_dir)
             where = str((sweep.folder / run_dir).relative_to(folder)) if has_run else ""
             trials.append({key: row.get(key) for key in _OF_TRIALS} | {"run_dir": where})

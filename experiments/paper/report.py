@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from markupsafe import Markup
@@ -134,19 +134,19 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
-def _factor(row: dict[str, float], name: str) -> str:
+def _factor(row: Mapping[Any, Any], name: str) -> str:
     half = row[f"{name}_half"]
     return _number(row[name]) + ("" if math.isnan(half) else f" ± {half:.2g}")
 
 
-def _percent(row: dict[str, float], name: str) -> str:
+def _percent(row: Mapping[Any, Any], name: str) -> str:
     if math.isnan(row[name]):
         return "–"
     half = row[f"{name}_half"]
     return f"{row[name] - 1:+.1%}" + ("" if math.isnan(half) else f" ± {half:.1%}")
 
 
-def _marks(row: dict[str, object]) -> str:
+def _marks(row: Mapping[Any, Any]) -> str:
     said = ["extrapolated"] if row["extrapolated"] else []
     said += [] if row["valid"] else ["INVALID"]
     said += [f"{row['invalid']} seeds INVALID"] if row["valid"] and row["invalid"] else []

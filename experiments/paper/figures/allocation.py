@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -50,7 +51,7 @@ def draw(tables: marks.Tables) -> Figure:
         marks.nothing(axes)
     else:
         axes.set_ylim(0, 1.15 * table["latency_s"].max())
-    handles = [Patch(color=style.PHASE_COLOURS[phase], label=phase) for phase in OWN_PHASES]
+    handles: list[Artist] = [Patch(color=style.PHASE_COLOURS[phase], label=phase) for phase in OWN_PHASES]
     handles += [
         Line2D([], [], color="black", linewidth=1.4, label="round"),
         Line2D([], [], color="black", linewidth=1, linestyle=":", label="round, analytic model"),

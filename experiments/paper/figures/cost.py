@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -28,7 +29,7 @@ def draw(tables: marks.Tables) -> Figure:
         left.set_title(FAMILIES[family].title, fontsize=9, loc="left")
     panels[-1, 0].set_xlabel("of a round, mean (MB)")
     panels[-1, 1].set_xlabel("round (dashed: carried on)")
-    handles = [Patch(color=colour, label=way) for way, colour in _WAYS.items()]
+    handles: list[Artist] = [Patch(color=colour, label=way) for way, colour in _WAYS.items()]
     handles += marks.scheme_handles(name for name in SCHEMES if name in set(by_round["scheme"]))
     marks.legend(figure, [*handles, *marks.state_handles(cost, bars=True)])
     marks.note(figure, tables["trials"], "schemes", "learning")

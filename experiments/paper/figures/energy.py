@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -10,7 +12,12 @@ from experiments.paper.figures import marks
 from experiments.paper.schemes import SCHEMES
 
 _MARKERS = "osD^vP"
-_RING = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": "black", "markeredgewidth": 0.6}
+_RING: dict[str, Any] = {
+    "markersize": 10,
+    "markerfacecolor": "none",
+    "markeredgecolor": "black",
+    "markeredgewidth": 0.6,
+}
 
 
 def draw(tables: marks.Tables) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -47,7 +48,7 @@ def draw(tables: marks.Tables) -> Figure:
     panels[-1, 0].set_xlabel("latency of a round (s, emulated)")
     panels[-1, 1].set_xlabel("share of it (%)")
     used = [phase for phase in _COLOURS if (table[f"{phase}_s"] > 1e-3 * table["latency_s"]).any()]
-    handles = [Patch(color=_COLOURS[phase], label=_LABELS.get(phase, phase)) for phase in used]
+    handles: list[Artist] = [Patch(color=_COLOURS[phase], label=_LABELS.get(phase, phase)) for phase in used]
     handles.append(
         Line2D([], [], color="black", marker="|", linestyle="", markersize=9, label="bound, own link")
     )

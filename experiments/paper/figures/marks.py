@@ -107,10 +107,8 @@ def _sign(marker: str, colour: str, label: str) -> Line2D:
     return Line2D([], [], linestyle="", marker=marker, color=colour, markerfacecolor="white", label=label)
 
 
-def legend(
-    figure: Figure, handles: Iterable[Artist], where: str = "outside right upper", **more: Any
-) -> None:
-    figure.legend(handles=list(handles), loc=where, frameon=False, fontsize=8, **more)
+def legend(figure: Figure, handles: Iterable[Artist]) -> None:
+    figure.legend(handles=list(handles), loc="outside right upper", frameon=False, fontsize=8)
 
 
 def log_axis(axes: Axes, which: str, ticks: tuple[float, ...] = (1.0,)) -> None:
