@@ -141,7 +141,7 @@ def _checked(spectrum: Spectrum, demands: Sequence[Demand]) -> tuple[Floats, Flo
             raise AllocationError(f"{demand.device}: nothing gets through to it with any part of the cell")
     if not any(demand.bits > 0 for demand in demands):
         raise AllocationError("no device has anything to send")
-    return np.array([d.bits for d in demands]), np.array([d.ready_s for d in demands])
+    return np.array([d.bits for d in demands], float), np.array([d.ready_s for d in demands], float)
 
 
 def _min_max(spectrum: Spectrum, bits: Floats, ready: Floats) -> Floats:

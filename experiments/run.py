@@ -188,7 +188,7 @@ class Run:
         clients = energy.with_energy(clients, self.experiment)
         table = record.rounds_table(rounds, clients)
         analytic_s = pd.Series(analytic_run.latencies_s(self.experiment, rounds), dtype=float)
-        table.insert(int(table.columns.get_loc("bound_s")) + 1, "analytic_s", analytic_s)
+        table.insert(list(table.columns).index("bound_s") + 1, "analytic_s", analytic_s)
         reasons = reasons + record.contradictions(clients, links, dilation)
         if len(rounds) < self.experiment.rounds or any(r.end is None for r in rounds):
             reasons.append(f"{len(rounds)} of {self.experiment.rounds} rounds took place")
