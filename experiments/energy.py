@@ -40,7 +40,7 @@ def with_energy(clients: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
             + _energy_j(receive_w, row["download_s"] if receive_w else 0.0)
             for row in rows
         ],
-        feasible=[fits.get(row["client"]) for row in rows],
+        feasible=pd.Series([fits.get(row["client"]) for row in rows], index=clients.index, dtype=object),
     )
 
 

@@ -209,7 +209,7 @@ class Run:
         clients = energy.with_energy(clients, self.experiment)
         table = privacy.add_columns(record.rounds_table(rounds, clients), rounds, self.experiment)
         analytic_s = pd.Series(analytic_run.latencies_s(self.experiment, rounds), dtype=float)
-        table.insert(int(table.columns.get_loc("bound_s")) + 1, "analytic_s", analytic_s)
+        table.insert(list(table.columns).index("bound_s") + 1, "analytic_s", analytic_s)
         reasons = reasons + record.contradictions(clients, links, dilation) + record_central.failures(clients)
         reasons = reasons + privacy.contradictions(rounds, self.experiment)
         self.manifest["privacy"] = private = privacy.report(table, clients, self.experiment)

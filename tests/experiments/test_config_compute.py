@@ -96,7 +96,10 @@ def test_a_remote_device_is_told_its_profile_s_seconds() -> None:
             ["compute.profiles={mine: {flops_per_s: 1e12, utilisation: 9%, power: 1W, kappa: 1}}"],
             "profiles.mine: a profile has flops_per_s",
         ),
-        (["compute.profiles={mine: {flop: 1}}"], "mine.flop: unknown key; did you mean 'flops_per_s'"),
+        (
+            ["compute.profiles={mine: {flops_per: 1}}"],
+            "mine.flops_per: unknown key; did you mean 'flops_per_s'",
+        ),
         (["compute.profiles={mine: {flops_per_s: 1, utilisation: 9%, power: 5}}"], "'5' has no unit"),
     ],
 )
