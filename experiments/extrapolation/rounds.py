@@ -151,16 +151,16 @@ class _Unfolding:
             for name in names:
                 one = transfers[name]
                 where = f"round {self._round.number}, {name}: {one.way}load"
-                if (unsteady := one.measure(clock)) is not None:
+                link = self._links[name].up if one.way == "up" else self._links[name].down
+                if (unsteady := one.measure(clock, link)) is not None:
                     self._result.reasons.append(
                         f"{where} not steady after {one.part_bytes / 1e6:.1f} MB: {unsteady}; "
                         "try a longer adapter.emulated_time"
                     )
-                link = self._links[name]
-                least_s = (link.up if one.way == "up" else link.down).least_time_s(one.whole_bytes)
-                if one.needs_s < least_s:  # Airtime is not shared as it is taken to be.
+                least_s = link.least_time_s(one.part_bytes)
+                if one.took_s < least_s:  # Airtime is not shared as it is taken to be.
                     self._result.reasons.append(
-                        f"{where} would need {one.needs_s:.1f} s of airtime, less than its link's "
+                        f"{where} seems to have had {one.took_s:.1f} s of airtime, and its link takes "
                         f"{least_s:.1f} s"
                     )
 

@@ -14,7 +14,7 @@ part.py asks for, keep TCP's window from being such a thing: the link is never i
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -65,23 +65,33 @@ def pace(marks: Sequence[Mark]) -> Pace | None:
     return Pace(half, half / quarter - 1, interval)
 
 
+def on_time(marks: Sequence[Mark], least_s_per_byte: float) -> list[Mark]:
+    """The marks without the delays of who wrote them.
+
+    A process that was kept from its work notes late what had come, and then finds the rest waiting. So bytes
+    that seem to come faster than their link carries (`least_s_per_byte`) show by when those before them must
+    have come. Where the link itself was idle nothing catches up, and nothing is changed.
+    """
+    corrected = list(marks[-1:])
+    for t, done in reversed(marks[:-1]):
+        next_t, next_done = corrected[-1]
+        corrected.append((min(t, next_t - (next_done - done) * least_s_per_byte), done))
+    return corrected[::-1]
+
+
 def _batch_ends(marks: Sequence[Mark]) -> list[Mark] | None:
-    """Where the batches end: the mean of the marks within a third of a batch, for each by itself is noted late
-    by as much as its process was. None where there are none."""
+    """The marks nearest to the ends of the batches; None unless all are different."""
     if not marks:
         return None
     sizes = [done for _, done in marks]
-    batch = sizes[-1] / (2 * BATCHES)
     ends = []
     for number in range(BATCHES + 1):
-        wanted = sizes[-1] / 2 + number * batch
-        near = marks[bisect_left(sizes, wanted - batch / 3) : bisect_right(sizes, wanted + batch / 3)]
-        if not near:
-            return None
-        ends.append((fmean(t for t, _ in near), fmean(done for _, done in near)))
-    if any(last[1] <= first[1] for first, last in pairwise(ends)):
+        wanted = sizes[-1] * (0.5 + number / (2 * BATCHES))
+        after = min(bisect_left(sizes, wanted), len(sizes) - 1)
+        ends.append(min((max(0, after - 1), after), key=lambda index: abs(sizes[index] - wanted)))
+    if any(sizes[last] <= sizes[first] for first, last in pairwise(ends)):
         return None
-    return ends
+    return [marks[index] for index in ends]
 
 
 def _s_per_byte(first: Mark, last: Mark) -> float:

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from emulation.link import FRAME_BYTES
+from emulation.link import FRAME_BYTES, LinkSpec
 from experiments.extrapolation.airtime import Span
-from experiments.extrapolation.steady import Mark, Pace, pace
+from experiments.extrapolation.steady import Mark, Pace, on_time, pace
 from experiments.timeline import ClientRound, Event
 
 _ENDS = {"down": ("download_start", "download_end"), "up": ("upload_start", "upload_received")}
 _ARRIVALS = {"down": "download_progress", "up": "upload_arriving"}
+_CALIBRATED = 0.99
+"""A link's rate was measured to be right within 1 %, so it may be that much faster."""
 _COUNTERS = ("tx_bytes", "rx_bytes")
 
 
@@ -28,8 +30,10 @@ class Transfer:
     """Payload, as is `part_bytes`."""
     pace: Pace | None = None
     """Against airtime; None before `measure`, and where it could not be told."""
+    took_s: float = 0.0
+    """Airtime of the part."""
     needs_s: float = 0.0
-    """Airtime of the whole, as measured."""
+    """Airtime of the whole, if it goes on like this."""
 
     @property
     def part_bytes(self) -> int:
@@ -51,13 +55,14 @@ class Transfer:
         """Times, and payload bytes at the receiver."""
         return [(event["t"], event["done"]) for event in self.client.progress.get(_ARRIVALS[self.way], [])]
 
-    def measure(self, clock: Callable[[float], float]) -> str | None:
+    def measure(self, clock: Callable[[float], float], link: LinkSpec) -> str | None:
         """Find pace and need by the airtime `clock`; what keeps the pace from being steady, or None."""
         start, end = self.span
-        took_s = clock(end) - clock(start)
-        self.pace = pace([(clock(t), done) for t, done in self.arrivals])
-        s_per_byte = self.pace.s_per_byte if self.pace else took_s / self.part_bytes
-        self.needs_s = took_s + (self.whole_bytes - self.part_bytes) * s_per_byte
+        self.took_s = clock(end) - clock(start)
+        marks = [(clock(t), done) for t, done in self.arrivals]
+        self.pace = pace(on_time(marks, _CALIBRATED * 8 / link.tcp_goodput_bps))
+        s_per_byte = self.pace.s_per_byte if self.pace else self.took_s / self.part_bytes
+        self.needs_s = self.took_s + (self.whole_bytes - self.part_bytes) * s_per_byte
         if self.pace is None:
             return f"its {len(self.arrivals)} marks of progress are too few to tell"
         return self.pace.unsteady

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.extrapolation.airtime import acknowledgements, airtime, overlap_s, shared_ends
-from experiments.extrapolation.steady import MOST_INTERVAL, pace
+from experiments.extrapolation.steady import MOST_INTERVAL, on_time, pace
 
 CHUNK = 65536
 
@@ -56,6 +56,23 @@ def test_the_interval_holds_what_it_says() -> None:
         assert found is not None
         held += abs(1 / found.s_per_byte - CHUNK) <= found.interval * CHUNK
     assert 0.92 <= held / 400 <= 0.98
+
+
+def test_what_a_stalled_process_notes_late_is_told_by_what_it_finds_waiting() -> None:
+    """At 1 MB/s, on a link that carries no more; marks of the last second before three moments come then."""
+    true, stalls = marks([1e6] * 300), (10.1, 14.0, 17.1)
+    noted = [(max([t, *(end for end in stalls if end - 1 <= t < end)]), done) for t, done in true]
+    disturbed, corrected = pace(noted), pace(on_time(noted, 0.99e-6))
+    assert disturbed is not None and disturbed.unsteady is not None
+    assert corrected is not None and corrected.unsteady is None
+    assert corrected.s_per_byte == pytest.approx(1e-6, rel=2e-3)
+
+
+@given(st.lists(st.floats(1e4, 1e6), min_size=2, max_size=50))
+def test_a_link_that_was_idle_is_not_corrected(rates: list[float]) -> None:
+    """However slow some bytes came: none came faster than a link of 1 MB/s carries them."""
+    assert on_time(marks(rates), 0.99e-6) == marks(rates)
+    assert on_time([], 1e-6) == []
 
 
 def test_too_few_marks_tell_nothing() -> None:
