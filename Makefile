@@ -9,7 +9,7 @@ DEBIAN := mininet iproute2 bridge-utils iputils-ping iperf3 ethtool util-linux k
 TORCH := $(shell nvidia-smi >/dev/null 2>&1 && echo 2.13.0 || echo 2.13.0+cpu)
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test check setup debian peers clean
+.PHONY: demo test check setup debian browser peers clean
 
 demo: setup
 	@# A run whose timing cannot be trusted (exit 1) still has a training to look at.
@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/fedcell evaluate runs/latest && exit $$status
 
 # What measures links needs the machine for itself; the rest takes two processes.
-test: setup check
+test: setup browser check
 	$(BIN)/python -m pytest -n 2 tests/test_architecture.py tests/proto tests/server tests/client
 	$(BIN)/python -m pytest tests/emulation tests/experiments
 
@@ -28,6 +28,7 @@ check: setup
 
 setup: debian .venv/.installed
 	@$(BIN)/python -m client.diffusion.data
+	@$(BIN)/python -m experiments.report.libraries
 
 debian:
 	@missing=$$(for p in $(DEBIAN); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
@@ -37,6 +38,11 @@ debian:
 	sudo=$$(test $$(id -u) = 0 || echo sudo); \
 	$$sudo apt-get update -qq && \
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing
+
+# What looks at reports. Where it is no package (Ubuntu has it as a snap), Chrome will do.
+browser:
+	@for name in chromium google-chrome chromium-browser; do command -v $$name >/dev/null && exit; done; \
+	$(MAKE) --no-print-directory debian DEBIAN=chromium
 
 .venv/.installed: pyproject.toml constraints.txt emulation/relay.c $(wildcard emulation/*.h)
 	$(PYTHON) -m venv .venv

@@ -18,11 +18,10 @@ from __future__ import annotations
 import math
 import time
 
-import numpy as np
-
+from client.norm import l2_norm, square
 from proto.adapter import Vector
 from proto.events import EventLog
-from proto.segments import SEGMENT_VALUES, SegmentEncoder
+from proto.segments import SegmentEncoder
 
 
 class Feedback:
@@ -41,8 +40,7 @@ class Feedback:
 
     def add_to(self, update: Vector) -> None:
         """Add what is owed to a round's `update`, shape (size,), in place."""
-        parts = range(0, update.size, SEGMENT_VALUES)
-        self._update_norm = math.sqrt(sum(_square(update[i : i + SEGMENT_VALUES]) for i in parts))
+        self._update_norm = l2_norm(update)
         if self._residual is not None:
             update += self._residual
 
@@ -50,22 +48,16 @@ class Feedback:
         """The server has taken what `encoder` made of `vector`: what is left of that becomes e, in place."""
         self._residual = None
         began = time.thread_time()
-        square = 0.0
+        total = 0.0
         for _, start, sent in encoder.echo():
             rest = vector[start : start + sent.size]
             rest -= sent  # Encoded already: no piece that is still to come is made of it.
-            square += _square(rest)
+            total += square(rest)
         self._residual = vector
         self._events.write(
             "error_feedback",
             round=round_number,
             update_norm=self._update_norm,
-            residual_norm=math.sqrt(square),
+            residual_norm=math.sqrt(total),
             cpu_s=time.thread_time() - began,
         )
-
-
-def _square(values: Vector) -> float:
-    """Sum of squares."""
-    wide = values.astype(np.float64)
-    return float(np.dot(wide, wide))

@@ -7,10 +7,12 @@ diffusers' and peft's own, tensor by tensor.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
-from client.training import UnsupportedError
-from proto.adapter import AdapterLayout
+from client.training import Rank
+from client.unet_layout import lora_layout
+from proto.adapter import AdapterLayout, TensorSpec
 
 TARGET_MODULES = ("to_q", "to_k", "to_v", "to_out.0")
 """The attention projections: what diffusers' text-to-image LoRA example adapts."""
@@ -26,33 +28,46 @@ _TIME_WIDTH = 4 * _WIDTHS[0]
 Named = Iterator[tuple[str, tuple[int, ...]]]
 
 
+def sd15_layout(
+    rank: Rank, target_modules: Sequence[str] = TARGET_MODULES, values: int | None = None
+) -> AdapterLayout:
+    """What a device of this rank sends: `sd15_unet_layout` or `sd15_lora_layout`; with `values` only its
+    `first_part`."""
+    whole = sd15_unet_layout() if rank == "full" else sd15_lora_layout(rank, target_modules)
+    return whole if values is None else first_part(whole, values)
+
+
+def first_part(layout: AdapterLayout, values: int) -> AdapterLayout:
+    """The first tensors of a layout, `values` in all or few more.
+
+    Of LoRA a module keeps both its factors whole, and with them its rank; any other tensor may be the last
+    one and end after a row (its first dimension).
+    """
+    kept: list[TensorSpec] = []
+    size = 0
+    for spec in layout.tensors:
+        if size >= values and ".lora_B." not in spec.name:
+            break
+        shape = spec.shape
+        if ".lora_" not in spec.name:
+            rows = math.ceil((values - size) * shape[0] / spec.size)
+            shape = (min(shape[0], rows), *shape[1:])
+        kept.append(TensorSpec(spec.name, shape))
+        size += kept[-1].size
+    return AdapterLayout(tuple(kept))
+
+
 def sd15_unet_layout() -> AdapterLayout:
     """Every tensor of the UNet, named as diffusers saves it: 686 tensors, 859,520,964 values."""
     return AdapterLayout.of(dict(_unet()))
 
 
 def sd15_lora_layout(rank: int, target_modules: Sequence[str] = TARGET_MODULES) -> AdapterLayout:
-    """LoRA of `rank` on the modules whose name ends with one of `target_modules`, named as peft saves it.
+    """LoRA of `rank` on its modules, as client.unet_layout.lora_layout.
 
-    By default to_q, to_k, to_v, to_out.0 of every attention: 199,296 x rank values. Raises
-    UnsupportedError for a target that is no linear layer or convolution of the UNet.
+    By default to_q, to_k, to_v, to_out.0 of every attention: 199,296 x rank values.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-    unmatched = set(target_modules)
-    for name, shape in _unet():
-        module, _, kind = name.rpartition(".")
-        matched = {t for t in target_modules if f".{module}".endswith(f".{t}")}
-        if kind != "weight" or len(shape) < 2 or not matched:
-            continue
-        unmatched -= matched
-        outputs, *inputs = shape
-        shapes[f"unet.{module}.lora_A.weight"] = (rank, *inputs)
-        # A convolution's B is one of 1x1.
-        shapes[f"unet.{module}.lora_B.weight"] = (outputs, rank, *([1] * (len(inputs) - 1)))
-    if unmatched:
-        missing = ", ".join(sorted(unmatched))
-        raise UnsupportedError(f"Stable Diffusion v1.5's UNet has no module {missing} to adapt")
-    return AdapterLayout.of(shapes)
+    return lora_layout(_unet(), rank, target_modules, "Stable Diffusion v1.5")
 
 
 def _unet() -> Named:

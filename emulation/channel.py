@@ -65,7 +65,8 @@ class ChannelModel:
 
     `ways` one per device; `line_of_sight` overrules the LOS probability; `shadowing_db` and `correlation_m`
     overrule the path loss model's; `fading` None: none; `feedback_delay_s`, in whole subframes, how old the
-    SNR is that the sender knows.
+    SNR is that the sender knows. `bands_hz` of shape (devices, 2) by DIRECTIONS: each device's own, where the
+    cell's is divided; None: each has all of it while it sends.
     """
 
     ways: Sequence[Way]
@@ -82,10 +83,13 @@ class ChannelModel:
     handover: HandoverRule = field(default_factory=HandoverRule)
     interval_s: float = 0.1
     seed: int = 0
+    bands_hz: Floats | None = None
 
     def __post_init__(self) -> None:
         if not self.ways or not self.cells_m:
             raise ChannelError("a channel needs a device and a cell")
+        if self.bands_hz is not None and self.bands_hz.shape != (len(self.ways), 2):
+            raise ChannelError(f"bands of shape {self.bands_hz.shape} for {len(self.ways)} devices")
         if not 0.01 <= self.interval_s <= 1:
             raise ChannelError(f"an interval of {self.interval_s:g} s is not in 10 ms..1 s")
 
@@ -154,12 +158,13 @@ class Channel:
         behind = loss[chosen] + shadow[chosen]
         snr_db, rate, lost = (np.empty((len(serving), 2)) for _ in range(3))
         for side, radio in enumerate((model.down, model.up)):
-            mean_db = radio.budget.snr_db(behind)
+            bands = None if model.bands_hz is None else model.bands_hz[:, side]
+            mean_db = radio.budget.snr_db(behind, bands)
             snr_db[:, side] = mean_db + _decibels(tries[0, ..., side].mean(axis=0))
             rates, losses = radio.adaptation.serve(
                 mean_db + _decibels(tries[: radio.adaptation.tries, ..., side]),
                 mean_db + _decibels(reported[..., side]),
-                radio.budget.bandwidth_hz,
+                radio.budget.bandwidth_hz if bands is None else bands,
             )
             rate[:, side] = rates.mean(axis=0)
             lost[:, side] = (rates * losses).mean(axis=0) / np.maximum(rate[:, side], 1e-9)

@@ -20,9 +20,9 @@ class ChannelError(ValueError):
     """A channel that cannot be as asked; the message is one line that says what to change."""
 
 
-def noise_dbm(bandwidth_hz: float, noise_figure_db: float) -> float:
+def noise_dbm(bandwidth_hz: float | Floats, noise_figure_db: float) -> Floats:
     """Noise power in a receiver: -174 dBm/Hz + 10 log10(bandwidth) + noise figure, in dBm."""
-    return float(THERMAL_NOISE_DBM_HZ + 10 * np.log10(bandwidth_hz) + noise_figure_db)
+    return np.asarray(THERMAL_NOISE_DBM_HZ + 10 * np.log10(bandwidth_hz) + noise_figure_db)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,15 @@ class LinkBudget:
     noise_figure_db: float
     antenna_gain_db: float = 0.0
 
-    def snr_db(self, loss_db: Floats) -> Floats:
-        """Signal-to-noise ratio behind a loss (path loss and shadowing, no fading), in dB."""
-        noise = noise_dbm(self.bandwidth_hz, self.noise_figure_db)
+    def snr_db(self, loss_db: Floats, bands_hz: Floats | None = None) -> Floats:
+        """Signal-to-noise ratio behind a loss (path loss and shadowing, no fading), in dB.
+
+        `bands_hz` of each receiver's own band, in place of all of `bandwidth_hz`: the sender's whole power is
+        in it, and it has less noise.
+        """
+        noise = noise_dbm(self.bandwidth_hz if bands_hz is None else bands_hz, self.noise_figure_db)
         return self.power_dbm + self.antenna_gain_db - loss_db - noise
+
+    def snr_hz(self, loss_db: Floats) -> Floats:
+        """Signal power behind a loss over the noise of 1 Hz: the bandwidth in which both are as strong."""
+        return np.asarray(10 ** (self.snr_db(loss_db, np.ones_like(loss_db)) / 10))

@@ -25,11 +25,14 @@ class RateAdaptation(Protocol):
     def tries(self) -> int:
         """How often a block is sent at most."""
 
-    def serve(self, snr_db: Floats, reported_db: Floats, bandwidth_hz: float) -> tuple[Floats, Floats]:
+    def serve(
+        self, snr_db: Floats, reported_db: Floats, bandwidth_hz: float | Floats
+    ) -> tuple[Floats, Floats]:
         """Rate in bit/s (0: no link) and share of frames lost, for the blocks of any shape of subframes.
 
         `snr_db` what each try of theirs meets, one more axis in front, of `tries`; `reported_db` the SNR that
-        the sender knew of when it chose modulation and coding.
+        the sender knew of when it chose modulation and coding. `bandwidth_hz` of all, or of each along the
+        last axis.
         """
 
     def least_rate_bps(self, bandwidth_hz: float) -> float:
@@ -48,7 +51,9 @@ class Shannon:
     most_bps_hz: float
     tries = 1
 
-    def serve(self, snr_db: Floats, reported_db: Floats, bandwidth_hz: float) -> tuple[Floats, Floats]:
+    def serve(
+        self, snr_db: Floats, reported_db: Floats, bandwidth_hz: float | Floats
+    ) -> tuple[Floats, Floats]:
         efficiency = np.minimum(self.attenuation * np.log2(1 + 10 ** (snr_db[0] / 10)), self.most_bps_hz)
         rate = bandwidth_hz * np.where(snr_db[0] < self.least_snr_db, 0.0, efficiency)
         return rate, np.zeros_like(rate)
@@ -59,6 +64,9 @@ class Shannon:
 
 SHANNON_DOWN, SHANNON_UP = Shannon(0.6, -10.0, 4.4), Shannon(0.4, -10.0, 2.0)
 """TR 36.942, table A.2: QPSK 1/8 to 64QAM 4/5 down (1 x 2 antennas), QPSK 1/5 to 16QAM 3/4 up."""
+
+CAPACITY = Shannon(1.0, -40.0, np.inf)
+"""Shannon's bound itself, B log2(1 + SNR): what analyses assume, no modem reaches. Nothing below -40 dB."""
 
 CQI_EFFICIENCIES = np.array(
     (
@@ -93,7 +101,9 @@ class CqiTable:
     tries: int = 4
     width_db: float = 0.2
 
-    def serve(self, snr_db: Floats, reported_db: Floats, bandwidth_hz: float) -> tuple[Floats, Floats]:
+    def serve(
+        self, snr_db: Floats, reported_db: Floats, bandwidth_hz: float | Floats
+    ) -> tuple[Floats, Floats]:
         chosen = np.searchsorted(CQI_SNRS_DB, reported_db, side="right") - 1
         index = np.maximum(chosen, 0)
         nominal = bandwidth_hz * _SYMBOLS_PER_HZ * (1 - self.overhead) * CQI_EFFICIENCIES[index]

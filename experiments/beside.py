@@ -25,7 +25,13 @@ class Beside:
         self._dilation = experiment.dilation
         devices = [name for name, _ in experiment.expanded_devices()]
         self._driven = channel_run.driven(
-            section.channel, network, devices, run_dir, experiment.dilation, section.airs
+            section.channel,
+            network,
+            devices,
+            run_dir,
+            experiment.dilation,
+            airs=section.airs,
+            bands_hz=section.bands_hz,
         )
         self._violations: list[str] = []
         flows = [flow.build(experiment.dilation) for flow in section.background]

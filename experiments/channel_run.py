@@ -11,6 +11,7 @@ import pandas as pd
 
 from emulation.channel_driver import Changeable, ChannelDriver
 from emulation.link import AccessLink, Air, LinkSpec
+from emulation.link_budget import Floats
 from experiments import channel_record, record
 from experiments.channel_record import ChannelLog, Commanded
 from experiments.config_channel import Channel
@@ -27,10 +28,11 @@ def driven(
     run_dir: Path,
     dilation: float,
     airs: Sequence[Air] = (),
+    bands_hz: Floats | None = None,
 ) -> Iterator[list[str]]:
     """The network's links follow the channel within the block; nothing happens without one.
 
-    `airs` see ChannelDriver.
+    For `airs` see ChannelDriver, for `bands_hz` ChannelModel.
     The list that it gives holds, after the block, why the run is invalid.
     """
     violations: list[str] = []
@@ -38,7 +40,9 @@ def driven(
         yield violations
         return
     log = ChannelLog(run_dir / _LOG, devices, dilation)
-    driver = ChannelDriver(section.build(devices), network, devices, log, airs=airs, dilation=dilation)
+    driver = ChannelDriver(
+        section.build(devices, bands_hz), network, devices, log, airs=airs, dilation=dilation
+    )
     try:
         with driver:
             yield violations

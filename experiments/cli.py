@@ -7,19 +7,22 @@ cannot do it.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from emulation import sandbox
-from experiments import cli_sweep, config, remote
+from experiments import cli_leaks, cli_sweep, config, remote
 from experiments.cli_common import AsJson, Config, Overrides, RunDir, end_bench, interruptible, print_json
 from experiments.cli_compression import bench_compression
+from experiments.cli_paper import paper
+from experiments.cli_report import report
 from experiments.config import Experiment
 from experiments.preflight import check_inputs, read_trained_manifest
 
@@ -62,7 +65,7 @@ def run(file: Config, overrides: Overrides = None, as_json: AsJson = False) -> N
     _enter_sandbox(experiment)
     from experiments.run import Run
 
-    result = Run(experiment).execute()
+    result = Run(experiment, command=shlex.join(["fedcell", *sys.argv[1:]])).execute()
     if as_json:
         print_json(result.to_json())
     else:
@@ -140,20 +143,26 @@ def evaluate(
     retrieval: Annotated[
         bool, typer.Option("--retrieval", help="Also draw emoji and look for them among real ones.")
     ] = False,
+    membership: Annotated[
+        bool, typer.Option("--membership", help="Also try to tell training examples by their loss.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Held-out loss of every round's adapter, and samples before, after the first and last round."""
     read_trained_manifest(run_dir)  # before torch is imported for nothing
     from experiments.evaluate import evaluate_run
+    from experiments.membership import membership_auc
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    evaluation = evaluate_run(run_dir, progress=say, with_retrieval=retrieval)
+    results: list[Any] = [evaluate_run(run_dir, progress=say, with_retrieval=retrieval)]
+    if membership:
+        results.append(membership_auc(run_dir, say))
     if as_json:
-        print_json(evaluation.to_json())
+        print_json({key: value for result in results for key, value in result.to_json().items()})
     else:
-        print(evaluation.summary())
+        print("\n".join(result.summary() for result in results))
 
 
 @app.command()
@@ -190,7 +199,8 @@ def trace(
         print("\n".join(paths))
 
 
-app.command()(cli_sweep.sweep)
+for command in (cli_sweep.sweep, paper, cli_leaks.leaks, report):
+    app.command()(command)
 
 bench = typer.Typer(no_args_is_help=True, help="Measure fedcell itself; tables as JSON and Markdown.")
 app.add_typer(bench, name="bench")
@@ -342,6 +352,7 @@ def _cell(value: object) -> str:
 
 def _print_result(result: Result) -> None:
     """The rounds, whether they can be trusted, and where everything is."""
+    from experiments import privacy
     from experiments.run import describe
 
     table = Table("round", "latency s", "bound s", "devices", "payload down/up MB", "wire down/up MB")
@@ -359,6 +370,8 @@ def _print_result(result: Result) -> None:
     print(f"calibration: {len(result.checks) - len(missed)} of {len(result.checks)} checks without a miss")
     for check in missed:
         print(f"  MISS {describe(check)}")
+    for line in privacy.lines(result.privacy) if result.privacy else []:
+        print(line)
     for warning in result.warnings:
         print(f"warning: {warning}")
     for reason in result.invalid_reasons:

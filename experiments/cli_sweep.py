@@ -118,7 +118,7 @@ def _print(result: Sweep, labels: list[str], pictures: list[Path]) -> None:
     for row in result.results.to_dict("records"):
         table.add_row(
             *(str(row[label]) for label in labels),
-            _number(row["latency_mean_s"], 3),
+            _number(row["latency_mean_s"], 3) + (" (extrapolated)" if row["extrapolated"] is True else ""),
             _number(row["bound_mean_s"], 3),
             f"{_number(row['wire_down_bytes'], 3, 1e-6)} / {_number(row['wire_up_bytes'], 3, 1e-6)}",
             _number(row["final_loss"], 4),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,13 +18,18 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from client.sd15 import sd15_lora_layout
 from emulation.link import AccessLink
+from experiments import computing, round_needs
 from experiments.config_aggregation import Aggregation
+from experiments.config_compute import Compute
 from experiments.config_network import Device, Network
+from experiments.config_privacy import Privacy, check_privacy, check_secure_aggregation
+from experiments.config_schemes import Central, Scheme, refuse_what_means_nothing
 from experiments.config_section import Section
+from experiments.extrapolation.part import EmulatedPart, emulated_part
 from experiments.units import Duration, Fraction
 from proto import codecs
 from server import selection
-from server.aggregation.options import AggregationError
+from server.aggregation.options import AggregationError, AggregationOptions
 from server.downlink import parse_exact
 
 BUNDLED_BASE = Path(__file__).parent.parent / "client" / "diffusion" / "sd-emoji"
@@ -38,9 +44,14 @@ class Adapter(Section):
     """`lora`, or `full`: the whole UNet is trained and sent, and what else stands here is of no effect."""
     rank: int = Field(4, ge=1, le=1024)
     target_modules: list[str] = Field(["to_q", "to_k", "to_v", "to_out.0"], min_length=1)
+    emulated_time: Duration | None = Field(None, gt=0)
+    """How long every transfer lasts at least, at its link's rate, until the rest is extrapolated; None: all
+    of it is sent. For the synthetic trainer; see experiments/extrapolation/part.py."""
 
 
 class Training(Section):
+    scheme: Scheme = "federated"
+    """Who trains on whose data; see experiments/config_schemes.py."""
     trainer: Literal["diffusion", "synthetic"] = "diffusion"
     data: str = "emoji"
     """`emoji`, or a folder of images with metadata.jsonl."""
@@ -54,12 +65,6 @@ class Training(Section):
     is drawn rather than how, count little; None: every step counts alike."""
     proximal_mu: float = Field(0.0, ge=0)
     """FedProx (arXiv 1812.06127): mu/2 |w - w_global|^2 is added to every device's objective."""
-
-
-class Compute(Section):
-    """Measured on this machine (None), or the profile of a named device."""
-
-    seconds_per_step: Duration | None = None
 
 
 class Link(Section):
@@ -156,11 +161,13 @@ class Experiment(Section):
     """`bundled`, `sd15` (its layout only), or a Stable Diffusion checkpoint folder or hub name."""
     adapter: Adapter = Adapter()
     training: Training = Training()
+    central: Central = Central()
     compute: Compute = Compute()
     uplink: Uplink = Uplink()
     downlink: Downlink = Downlink()
     aggregation: Aggregation = Aggregation()
     federation: Federation = Federation()
+    privacy: Privacy = Privacy()
     network: Network
     emulation: Emulation = Emulation()
     output: Path = Path("runs")
@@ -203,6 +210,11 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _fits_the_scheme(self) -> Self:
+        refuse_what_means_nothing(self)
+        return self
+
+    @model_validator(mode="after")
     def _can_select(self) -> Self:
         federation = self.federation
         try:
@@ -224,7 +236,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _can_aggregate(self) -> Self:
-        options = self.aggregation.options()
+        options = self.aggregation_options
         try:
             options.check_devices([] if self.adapter.kind == "full" else self.ranks())
             options.check_rounds(
@@ -232,14 +244,38 @@ class Experiment(Section):
                 delta=self.downlink.delta,
                 error_feedback=self.uplink.error_feedback == "on",
             )
+            check_privacy(self, options)
+            check_secure_aggregation(self, options)
         except AggregationError as error:
             raise ValueError(f"aggregation.{error}") from error
         return self
+
+    @model_validator(mode="after")
+    def _can_compute_and_divide(self) -> Self:
+        computing.check(self)
+        if self.network.cell is not None:
+            self._divide_the_cell()
+        return self
+
+    def _divide_the_cell(self) -> None:
+        """By what a usual round asks of its devices."""
+        try:
+            needs = round_needs.needs(self, round_needs.USUAL_ROUND)
+            if needs is None:
+                raise ValueError("how long devices train is measured; a division needs compute.profile")
+            self.network.divide([needs[name] for name, _ in self.network.emulated_devices])
+        except ValueError as error:
+            raise ValueError(f"network.cell: {error}") from error
 
     @property
     def base(self) -> str:
         """The checkpoint that diffusers loads."""
         return str(BUNDLED_BASE) if self.model == "bundled" else self.model
+
+    @property
+    def aggregation_options(self) -> AggregationOptions:
+        """What the server is asked for."""
+        return self.aggregation.options(private=self.privacy.updates_are_private)
 
     def expanded_devices(self) -> list[tuple[str, Device]]:
         """dev0, dev1, ... with what each was asked to be."""
@@ -254,10 +290,19 @@ class Experiment(Section):
         return [device.rank or self.adapter.rank for _, device in self.expanded_devices()]
 
     def seconds_per_step(self, device: Device) -> float | None:
-        """The compute profile that holds for a device; None: measured."""
-        if device.seconds_per_step is not None:
-            return device.seconds_per_step
-        return self.compute.seconds_per_step
+        """How long a local step takes a device, by its own or everybody's profile; None: measured."""
+        return computing.seconds_per_step(self, device)
+
+    @model_validator(mode="after")
+    def _can_extrapolate(self) -> Self:
+        """Last, for it goes by the links as all other checks leave them."""
+        _ = self.emulated_part
+        return self
+
+    @cached_property
+    def emulated_part(self) -> EmulatedPart | None:
+        """How much of every transfer is sent; None: all of it. Raises ValueError for what cannot be cut."""
+        return emulated_part(self)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -307,9 +352,11 @@ def _keys_beside(location: tuple[int | str, ...]) -> set[str]:
     for part in location[:-1]:
         if isinstance(part, int):
             continue
+        if part not in model.model_fields:
+            continue  # A name in a mapping.
         annotation = model.model_fields[part].annotation
-        inner = getattr(annotation, "__args__", (annotation,))[0]
-        model = inner if isinstance(inner, type) else model
+        inner = getattr(annotation, "__args__", (annotation,))
+        model = next((one for one in inner if isinstance(one, type) and issubclass(one, BaseModel)), model)
     return {field.alias or name for name, field in model.model_fields.items()}
 
 

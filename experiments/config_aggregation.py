@@ -13,7 +13,7 @@ from server.aggregation.options import AggregationOptions, OptimizerOptions
 class Aggregation(Section):
     method: Literal["fedit", "ffa", "rolora", "flora", "fedex", "flexlora", "hetlora"] = "fedit"
     mean: str = "weighted"
-    """`weighted` by examples; or robust, with every device alike: `median`, `trimmed(FRACTION)`."""
+    """`weighted` by examples; or every device alike: `uniform`; robust: `median`, `trimmed(FRACTION)`."""
     optimizer: Literal["none", "fedavgm", "fedadam"] = "none"
     learning_rate: float | None = None
     """The optimizer's; None: 1 for fedavgm, 0.01 for fedadam."""
@@ -21,10 +21,9 @@ class Aggregation(Section):
     """Of fedavgm, and the first of fedadam."""
     second_momentum: float = 0.99
     adaptivity: float = 1e-3
-    discordance: bool = True
+    discordance: bool | None = None
     """Whether each round says what averaging A and B by themselves loses; with hundreds of devices that takes
-    seconds between rounds."""
-
+    seconds between rounds. None: unless updates are private, of which it tells more than their sum does."""
     merge_rank: int | None = None
     """What flora and fedex merge is cut down to the nearest product of this rank; None: it is not."""
 
@@ -42,12 +41,14 @@ class Aggregation(Section):
         self.options()
         return self
 
-    def options(self) -> AggregationOptions:
-        """What the server is asked for. Raises AggregationError."""
+    def options(self, *, private: bool = False) -> AggregationOptions:
+        """What the server is asked for; whether updates are private decides what is left open. Raises
+        AggregationError."""
         optimizer = OptimizerOptions(
             self.optimizer, self.learning_rate, self.momentum, self.second_momentum, self.adaptivity
         )
-        return AggregationOptions(self.method, self.mean, optimizer, self.discordance, self.merge_rank)
+        discordance = not private if self.discordance is None else self.discordance
+        return AggregationOptions(self.method, self.mean, optimizer, discordance, self.merge_rank)
 
 
 def _default(key: str) -> object:

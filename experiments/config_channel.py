@@ -17,10 +17,10 @@ from emulation import channel as emulated
 from emulation.backend import Direction
 from emulation.handover import HandoverRule
 from emulation.link import Air, Scheduler
-from emulation.link_budget import ChannelError, LinkBudget
+from emulation.link_budget import ChannelError, Floats, LinkBudget
 from emulation.mobility import Way, random_point, random_waypoint, read_positions
 from emulation.path_loss import LogDistance, Macro, PathLoss, Urban
-from emulation.rate_adaptation import CQI_DOWN, CQI_UP, SHANNON_DOWN, SHANNON_UP
+from emulation.rate_adaptation import CAPACITY, CQI_DOWN, CQI_UP, SHANNON_DOWN, SHANNON_UP, RateAdaptation
 from experiments.config_section import Section
 from experiments.units import Decibel, Distance, Duration, Frequency, Power, Speed
 
@@ -34,6 +34,13 @@ def _given(section: Section) -> set[str]:
     """What differs from its default: a manifest spells out every default."""
     fields = type(section).model_fields
     return {key for key in fields if getattr(section, key) != fields[key].default}
+
+
+_ADAPTATIONS: dict[str, tuple[RateAdaptation, RateAdaptation]] = {
+    "cqi": (CQI_DOWN, CQI_UP),
+    "shannon": (SHANNON_DOWN, SHANNON_UP),
+    "capacity": (CAPACITY, CAPACITY),
+}
 
 
 class Place(Section):
@@ -182,7 +189,7 @@ class Channel(Section):
     """Of both ends together."""
     shadowing: Shadowing = Shadowing()
     fading: Fading = Fading()
-    rate: Literal["shannon", "cqi"] = "cqi"
+    rate: Literal["shannon", "cqi", "capacity"] = "cqi"
     """See emulation/rate_adaptation.py."""
     feedback_delay: Duration = 5e-3
     """Age of the SNR that modulation and coding are chosen by; only `cqi` cares."""
@@ -226,9 +233,12 @@ class Channel(Section):
             )
         return tuple(Air(f"cell {number}", sharing) for number in range(cells))
 
-    def build(self, devices: Sequence[str]) -> emulated.Channel:
-        """The channel at time 0, of devices in this order. Raises ChannelError."""
-        down, up = (CQI_DOWN, CQI_UP) if self.rate == "cqi" else (SHANNON_DOWN, SHANNON_UP)
+    def build(self, devices: Sequence[str], bands_hz: Floats | None = None) -> emulated.Channel:
+        """The channel at time 0, of devices in this order; for `bands_hz` see ChannelModel.
+
+        Raises ChannelError.
+        """
+        down, up = _ADAPTATIONS[self.rate]
         model = emulated.ChannelModel(
             ways=self._ways(devices),
             cells_m=self._cells_m,
@@ -246,8 +256,16 @@ class Channel(Section):
             ),
             interval_s=self.interval,
             seed=self.seed,
+            bands_hz=bands_hz,
         )
         return emulated.Channel(model)
+
+    def spectrum(self, way: str, devices: Sequence[str]) -> tuple[float, Floats]:
+        """A direction's bandwidth, and p h / N0 of every device where it begins, without fading; in Hz."""
+        channel = self.build(devices)
+        state = channel.state(0.0)
+        budget = (channel.model.down if way == "down" else channel.model.up).budget
+        return budget.bandwidth_hz, budget.snr_hz(state.path_loss_db + state.shadowing_db)
 
     @property
     def _cells_m(self) -> list[tuple[float, float]]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from emulation import trace
 from emulation.link import FRAME_BYTES, AccessLink, Air, LinkSpec, Outages, Scheduler
+from emulation.link_budget import Floats
 from emulation.tcp import Tcp
 from emulation.topologies import builtin
 from emulation.topologies.graph import Graph, Routing
 from experiments import config_channel, profiles
+from experiments.config_cell import WAYS, Cell, DeviceNeeds, Division
 from experiments.config_channel import Channel
 from experiments.config_hosts import Bytes, Flow, TcpSettings
+from experiments.config_radio import RadioPower
 from experiments.config_section import Section
 from experiments.profiles import ProfileName
 from experiments.units import Duration, Fraction, Queue, QueueLength, Rate
@@ -122,7 +126,9 @@ class Device(Section):
     remote: bool = False
     """Joins from another machine, over whatever lies between: its link is not emulated."""
     seconds_per_step: Duration | None = None
-    """This device's own compute profile; None: compute.seconds_per_step."""
+    """How long this device's own local step takes; None: what `compute` says."""
+    compute_profile: str | None = None
+    """Or the named device that it trains like; see client/device_profiles.py."""
     rank: int | None = Field(None, ge=1, le=1024)
     """Of this device's own LoRA adapter; None: adapter.rank."""
     congestion_control: str | None = None
@@ -171,6 +177,8 @@ class Network(Section):
     sharing: Literal["none"] | Scheduler = "none"
     """`none`: every link has its rate to itself; else how devices at one place, or served by one of the
     channel's cells, share its airtime."""
+    cell: Cell | None = None
+    """How `sharing: fixed` divides the cell; None: into equal shares of its airtime."""
     channel: Channel | None = None
     """Drives the rates and losses of the devices' own links."""
     profile: ProfileName | None = None
@@ -180,11 +188,13 @@ class Network(Section):
     devices: list[Device] = Field(min_length=1)
     congestion_control: str = "cubic"
     tcp: TcpSettings = TcpSettings()
+    power: RadioPower = RadioPower()
     background: list[Flow] = Field([])
     capture: Annotated[list[str], BeforeValidator(_listed)] = Field([])
     """Interfaces whose frames are written to the run's captures/; `all` of them."""
     snaplen: Bytes = Field(128, ge=14, le=65535)
     """How much of a captured frame is kept: by default its headers."""
+    _division: Division | None = PrivateAttr(None)
 
     @model_validator(mode="before")
     @classmethod
@@ -257,6 +267,32 @@ class Network(Section):
                     raise ValueError(f"background.{number}.{key}: there is no host {host}")
         return self
 
+    @model_validator(mode="after")
+    def _can_be_divided(self) -> Self:
+        self.power.check(self.channel)
+        if self.cell is not None:
+            traced = any(way.trace for device in self.devices for way in (device.up, device.down) if way)
+            self.cell.check(self.topology, self.sharing, self.channel, traced=traced)
+        return self
+
+    def divide(self, needs: Sequence[DeviceNeeds]) -> None:
+        """Divide the cell for what its emulated devices need. Raises AllocationError, a ValueError."""
+        if self.cell is not None:
+            links = [self.graph.access(name) for name, _ in self.emulated_devices]
+            self._division = self.cell.divide(links, self.channel, needs)
+            for stale in ("graph", "_start"):
+                self.__dict__.pop(stale, None)
+
+    @property
+    def division(self) -> Division | None:
+        """Who has which part of the cell; None where it is not divided by `cell`."""
+        return self._division
+
+    @property
+    def bands_hz(self) -> Floats | None:
+        """Every emulated device's own, down and up; None where it has the whole band while it sends."""
+        return None if self._division is None else self._division.bands_hz
+
     @property
     def _is_custom(self) -> bool:
         return ".py:" in self.topology
@@ -288,7 +324,7 @@ class Network(Section):
             )
         else:
             graph = self._built_in()
-        if self.sharing == "none":
+        if self.sharing == "none" or self.cell is not None:  # What is its own needs no air to share.
             return graph
         scheduler, roams = self.sharing, self.airs
 
@@ -308,7 +344,7 @@ class Network(Section):
 
     def _built_in(self) -> Graph:
         devices = [
-            (device.at or builtin.CELL, _link(name, device, self._start))
+            (device.at or builtin.CELL, _link(name, self._own_part(name, device), self._start))
             for name, device in self.emulated_devices
         ]
         if self.topology == "multicell":
@@ -319,13 +355,23 @@ class Network(Section):
             return builtin.mesh(radios, devices, gateway=self.mesh.gateway, routing=self.routing)
         return builtin.cell([link for _, link in devices])
 
+    def _own_part(self, name: str, device: Device) -> Device:
+        """A device with its share of the airtime as its link's rate, where airtime is divided."""
+        if self._division is None or self._division.in_hz:
+            return device
+        parts = {way: self._division.part(name, way) for way in WAYS}
+        ways = {way: getattr(device, way) for way in WAYS}
+        return device.model_copy(
+            update={way: own.model_copy(update={"rate": own.rate * parts[way]}) for way, own in ways.items()}
+        )
+
     @cached_property
     def _start(self) -> config_channel.Start:
         """What the channel begins with; nothing without one."""
         if self.channel is None:
             return config_channel.Start({}, {})
         names = [name for name, _ in self.emulated_devices]
-        return config_channel.start(self.channel.build(names), names)
+        return config_channel.start(self.channel.build(names, self.bands_hz), names)
 
     def tcp_of_hosts(self) -> dict[str, Tcp]:
         """What TCP is asked to be on every host."""

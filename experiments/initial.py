@@ -29,12 +29,14 @@ def write_diffusion(path: str, task: dict[str, Any], device_count: int) -> None:
 
 
 def write_synthetic(path: str, task: dict[str, Any]) -> None:
-    """Of Stable Diffusion v1.5's layout, without its weights; takes memory for one such vector."""
-    from client.sd15 import sd15_lora_layout, sd15_unet_layout
+    """Of Stable Diffusion v1.5's layout, or of what is sent of it, without its weights.
+
+    Takes memory for one such vector.
+    """
+    from client.sd15 import sd15_layout
     from client.synthetic import initial_adapter
 
-    rank = _largest(task["rank"])
-    layout = sd15_unet_layout() if rank == "full" else sd15_lora_layout(rank, task["target_modules"])
+    layout = sd15_layout(_largest(task["rank"]), task["target_modules"], task.get("values"))
     save_adapter(Path(path), layout, initial_adapter(layout, task["seed"]))
 
 

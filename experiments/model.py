@@ -17,8 +17,11 @@ def task(experiment: Experiment) -> dict[str, Any]:
     mixed = any(device.rank for device in experiment.network.devices)
     common["rank"] = "full" if adapter.kind == "full" else experiment.ranks() if mixed else adapter.rank
     common["target_modules"] = adapter.target_modules
+    central = training.scheme == "central"
     if training.trainer == "synthetic":
-        return common | {"examples": 1}
+        part = experiment.emulated_part
+        raw = [experiment.central.images, experiment.central.image_bytes] if central else [0, 0]
+        return common | {"examples": 1, "raw": raw} | ({"values": part.values} if part else {})
     return common | {
         # Every machine has a bundled base of its own.
         "base": experiment.model if experiment.model == "bundled" else experiment.base,
@@ -28,12 +31,15 @@ def task(experiment: Experiment) -> dict[str, Any]:
         "learning_rate": training.learning_rate,
         "min_snr_gamma": training.min_snr_gamma,
         "proximal_mu": training.proximal_mu,
+        "raw": central,
     }
 
 
 def load(experiment: Experiment, launcher: Launcher, initial: Path) -> None:
     """Load in the fork server what all devices share, and write the adapter that round 1 starts from."""
     launcher.preload("client.__main__:parser")  # imports gRPC before the first fork
+    if experiment.privacy.secure_aggregation:
+        launcher.preload("importlib:import_module", "client.participant")
     if experiment.training.trainer == "synthetic":
         launcher.preload("experiments.initial:write_synthetic", str(initial), task(experiment))
         return

@@ -35,14 +35,24 @@ def listen(experiment: Experiment) -> dict[str, int]:
 
 def commands(experiment: Experiment) -> dict[str, str]:
     """Remote device -> the command line that starts it on its machine, in a clone of this repository."""
-    return {
-        name: shlex.join(
-            ["python", "-m", "client", "--server", str(experiment.federation.remote_listen), "--id", name]
-            + ([] if (seconds := device.seconds_per_step) is None else ["--seconds-per-step", f"{seconds:g}"])
-        )
-        for name, device in experiment.expanded_devices()
-        if device.remote
-    }
+    found = {}
+    for name, device in experiment.expanded_devices():
+        if not device.remote:
+            continue
+        command = [
+            "python",
+            "-m",
+            "client",
+            "--server",
+            str(experiment.federation.remote_listen),
+            "--id",
+            name,
+        ]
+        # What everybody's `compute` says is of this machine's devices.
+        if device.seconds_per_step is not None or device.compute_profile is not None:
+            command += ["--seconds-per-step", f"{experiment.seconds_per_step(device):g}"]
+        found[name] = shlex.join(command)
+    return found
 
 
 class Forwarder:

@@ -19,15 +19,27 @@ import pandas as pd
 
 from emulation.calibration import Check, calibrate
 from emulation.launcher import Launcher
-from experiments import channel_run, model, record, timeline
+from experiments import (
+    analytic_run,
+    channel_run,
+    computing,
+    energy,
+    model,
+    privacy,
+    record,
+    record_central,
+    timeline,
+)
 from experiments.beside import Beside, describe_network
 from experiments.build import build_network
 from experiments.config import Experiment
+from experiments.extrapolation.rounds import extrapolate
 from experiments.figures import draw_run
 from experiments.fleet import Fleet, RunError
 from experiments.live import Progress
-from experiments.timeline import Event
+from experiments.timeline import Event, Round
 from proto.events import EventLog
+from proto.exchange import TRAINER
 
 PACKAGES = ("torch", "diffusers", "peft", "transformers", "grpcio", "protobuf", "mininet", "numpy", "pandas")
 
@@ -42,6 +54,8 @@ class Result:
     rounds: pd.DataFrame
     clients: pd.DataFrame
     checks: list[Check] = field(default_factory=list)
+    privacy: dict[str, Any] | None = None
+    """What differential privacy comes to, as in the manifest."""
 
     @property
     def valid(self) -> bool:
@@ -49,9 +63,9 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The `run` document of the command line."""
-        keys = ["round", "latency_s", "bound_s", "payload_up_bytes", "payload_down_bytes"]
+        keys = ["round", "latency_s", "bound_s", "analytic_s", "payload_up_bytes", "payload_down_bytes"]
         keys += ["message_up_bytes", "message_down_bytes", "wire_up_bytes", "wire_down_bytes"]
-        keys += ["cohort", "clients_finished"]
+        keys += ["cohort", "clients_finished", "extrapolated", *privacy.COLUMNS]
         return {
             "run_dir": str(self.run_dir),
             "valid": self.valid,
@@ -82,13 +96,15 @@ def make_run_dir(output: Path, name: str) -> Path:
 class Run:
     """One run: `Run(experiment).execute()`."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, *, command: str | None = None) -> None:
+        """`command` is what a user typed, for the manifest."""
         self.experiment = experiment
         self.links = {link.device: link for link in experiment.links()}
         self.dir = make_run_dir(experiment.output, experiment.name)
         self.events = EventLog(self.dir / "events" / "runner.jsonl", "runner")
         self.manifest: dict[str, Any] = {
             "run": self.dir.name,
+            "command": command,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "config": json.loads(experiment.model_dump_json()) | {"base": experiment.base},
             "machine": {
@@ -97,14 +113,20 @@ class Run:
                 "python": platform.python_version(),
                 "packages": {name: metadata.version(name) for name in PACKAGES},
             },
+            "compute": computing.describe(experiment),
+            "extrapolated": asdict(part) if (part := experiment.emulated_part) else None,
             "valid": False,
             "invalid_reasons": ["the run has not ended"],
         }
+        if (division := experiment.network.division) is not None:
+            self.manifest["allocation"] = division.describe()
 
     def execute(self) -> Result:
         """All of it. The run directory tells how far it came, whatever happens."""
         experiment = self.experiment
         names = [name for name, _ in experiment.expanded_devices()]
+        if experiment.training.scheme == "central":
+            names.append(TRAINER)
         self.events.write("run_start")
         self._save_manifest()
         reasons: list[str] = []
@@ -150,7 +172,8 @@ class Run:
             self._mark([f"failed: {error}"])
             raise
         finally:
-            shutil.rmtree(self.dir / "slots", ignore_errors=True)
+            for scratch in ("slots", "collected"):
+                shutil.rmtree(self.dir / scratch, ignore_errors=True)
             self.events.close()
         return self._conclude(reasons, checks, fleet.link_rows, beside.warnings())
 
@@ -176,14 +199,20 @@ class Run:
     ) -> Result:
         """Events -> tables -> verdict -> figures."""
         events = timeline.read_events(self.dir / "events", self.experiment.dilation)
-        rounds = timeline.build(events)
+        rounds, found = self._whole(timeline.build(events))
+        reasons = reasons + found
         clients = record.clients_table(rounds, self.links)
         links, dilation = self.links, self.experiment.dilation
         if self.experiment.network.channel is not None:
             clients, found, links = channel_run.conclude(self.dir, dilation, rounds, clients, links)
             reasons = reasons + found
-        table = record.rounds_table(rounds, clients)
-        reasons = reasons + record.contradictions(clients, links, dilation)
+        clients = energy.with_energy(clients, self.experiment)
+        table = privacy.add_columns(record.rounds_table(rounds, clients), rounds, self.experiment)
+        analytic_s = pd.Series(analytic_run.latencies_s(self.experiment, rounds), dtype=float)
+        table.insert(list(table.columns).index("bound_s") + 1, "analytic_s", analytic_s)
+        reasons = reasons + record.contradictions(clients, links, dilation) + record_central.failures(clients)
+        reasons = reasons + privacy.contradictions(rounds, self.experiment)
+        self.manifest["privacy"] = private = privacy.report(table, clients, self.experiment)
         if len(rounds) < self.experiment.rounds or any(r.end is None for r in rounds):
             reasons.append(f"{len(rounds)} of {self.experiment.rounds} rounds took place")
         reasons += [
@@ -194,9 +223,32 @@ class Run:
         record.write_table(table, self.dir / "rounds.csv")
         record.write_table(clients, self.dir / "clients.csv")
         record.write_table(pd.DataFrame(link_rows), self.dir / "links.csv")
+        warnings = warnings + self._extrapolated() + computing.warnings(self.experiment)
         self._mark(reasons, warnings=warnings + _warnings(clients, events))
         draw_run(self.dir)
-        return Result(self.dir, reasons, self.manifest["warnings"], table, clients, checks)
+        return Result(self.dir, reasons, self.manifest["warnings"], table, clients, checks, private)
+
+    def _whole(self, rounds: list[Round]) -> tuple[list[Round], list[str]]:
+        """The rounds as they would have been with all of every transfer, and why that cannot be trusted."""
+        experiment = self.experiment
+        if (part := experiment.emulated_part) is None:
+            return rounds, []
+        devices = experiment.network.emulated_devices
+        profiled = frozenset(
+            name for name, device in devices if experiment.seconds_per_step(device) is not None
+        )
+        deadline_s = experiment.federation.round_deadline
+        result = extrapolate(rounds, part, self.links, profiled=profiled, deadline_s=deadline_s)
+        record.write_table(pd.DataFrame(result.rows), self.dir / "extrapolation.csv")
+        return result.rounds, result.reasons
+
+    def _extrapolated(self) -> list[str]:
+        if (part := self.experiment.emulated_part) is None:
+            return []
+        share = part.values / part.whole_values
+        return [
+            f"{share:.1%} of every transfer was emulated; the rest is extrapolated, see extrapolation.csv"
+        ]
 
     def _mark(self, reasons: list[str], warnings: list[str] | None = None) -> None:
         self.manifest |= {"valid": not reasons, "invalid_reasons": reasons, "warnings": warnings or []}

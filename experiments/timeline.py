@@ -10,6 +10,11 @@ client, each from an event of one process to an event of another:
     upload     first byte handed over .. last byte at the server
     wait       .. the round closes
     aggregate  what did not become whole is taken back .. new global adapter ready
+
+Secure aggregation adds two, which all devices of a round have in common:
+
+    agree      before the download: keys and shares
+    unmask     between wait and aggregate: the survivors' shares, and the masks taken off the sum
 """
 
 from __future__ import annotations
@@ -24,8 +29,11 @@ Event = dict[str, Any]
 
 PHASES = ("download", "gate", "compute", "encode", "upload", "wait", "aggregate")
 
-# phase -> the marks it runs between
-_BOUNDS = {
+SECURE_PHASES = ("agree", "unmask")
+
+PHASE_MARKS = {
+    "agree": ("agree_start", "agree_end"),
+    "unmask": ("unmask_start", "aggregate_start"),
     "download": ("download_start", "download_end"),
     "gate": ("download_end", "compute_start"),
     "compute": ("compute_start", "compute_end"),
@@ -33,13 +41,22 @@ _BOUNDS = {
     "upload": ("upload_start", "upload_received"),
     "wait": ("upload_received", "aggregate_start"),
     "aggregate": ("aggregate_start", "round_end"),
+    # Of central training's last round, in whose table it is a download.
+    "delivery": ("delivery_start", "delivery_end"),
 }
+"""phase -> the marks it runs between."""
+
+_OF_ALL = ("agree_start", "agree_end", "unmask_start", "aggregate_start", "round_end")
+"""Marks of a round that are those of all its devices."""
 
 # What an event holds in seconds of the clock; seconds of processor time stay as they are.
 _TIMES = ("t", "overrun_s", "took_s")
 
+# How far a transfer is, again and again: all of these are kept.
+_PROGRESS = ("download_progress", "upload_progress", "upload_arriving")
+
 # A retried upload starts once: its first byte is what counts. Everything else ends with its last event.
-_FIRST_COUNTS = ("download_start", "upload_start")
+_FIRST_COUNTS = ("download_start", "upload_start", "delivery_start")
 
 
 @dataclass
@@ -50,6 +67,10 @@ class ClientRound:
     client: str
     marks: dict[str, Event] = field(default_factory=dict)
     outcome: str = "unfinished"
+    progress: dict[str, list[Event]] = field(default_factory=dict)
+    """By event, in order of time: what had come down, been handed over and arrived of its transfers."""
+    extrapolated: bool = False
+    """Only the first part of its transfers took place; see experiments/extrapolation.py."""
     before: Event | None = None
     """The device's last reading of its wire counters before the first of this round."""
     exit: Event | None = None
@@ -61,7 +82,10 @@ class ClientRound:
 
     def phase_s(self, phase: str) -> float | None:
         """Seconds of a phase; None where it did not end."""
-        return self.between_s(*_BOUNDS[phase])
+        first, last = PHASE_MARKS[phase]
+        if phase == "wait" and "unmask_start" in self.marks:
+            last = "unmask_start"
+        return self.between_s(first, last)
 
     def between_s(self, first: str, last: str) -> float | None:
         """Seconds from one mark to another; None where one is missing."""
@@ -80,9 +104,26 @@ class Round:
     number: int
     start: float
     end: float | None = None
+    weight: int | None = None
+    """Of the updates in its sum, in all."""
+    scheme: str = "federated"
+    """As training.scheme."""
     discordance: float | None = None
     """|mean(BA) - mean(B) mean(A)| / |mean(BA)| of its local models."""
     clients: dict[str, ClientRound] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> list[str]:
+        """The devices whose update is in its sum."""
+        return [name for name, client in self.clients.items() if client.outcome == "finished"]
+
+    @property
+    def secagg_s(self) -> float | None:
+        """What secure aggregation adds to the latency: its stages before and after; None without it."""
+        client = next(iter(self.clients.values()), None)
+        times = [client.phase_s(phase) for phase in SECURE_PHASES] if client else []
+        known = [seconds for seconds in times if seconds is not None]
+        return sum(known) if known else None
 
     @property
     def latency_s(self) -> float | None:
@@ -115,21 +156,24 @@ def build(events: Iterable[Event]) -> list[Round]:
     for event in events:
         kind = event["event"]
         if kind == "round_start":
-            open_round = Round(event["round"], event["t"])
+            open_round = Round(event["round"], event["t"], scheme=event.get("scheme", "federated"))
             rounds[open_round.number] = open_round
             for name in event["cohort"]:
                 open_round.clients[name] = ClientRound(open_round.number, name)
         client = event.get("client") or event["process"]
         current = rounds.get(event.get("round") or -1)
-        if kind in ("aggregate_start", "round_end") and current:
+        if kind in _OF_ALL and current:
             for client_round in current.clients.values():
                 client_round.marks[kind] = event
+        elif current and client in current.clients and kind in _PROGRESS:
+            current.clients[client].progress.setdefault(kind, []).append(event)
         elif current and client in current.clients:
             marks = current.clients[client].marks
             if not (kind in _FIRST_COUNTS and kind in marks):
                 marks[kind] = event
         if kind == "round_end" and current:
             current.end = event["t"]
+            current.weight = event.get("weight")
             for name, outcome in event["outcomes"].items():
                 current.clients[name].outcome = outcome
             open_round = None

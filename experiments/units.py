@@ -23,6 +23,7 @@ _METRES_PER_SECOND = {"m/s": 1.0, "km/h": 1 / 3.6}
 _HERTZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 _DBM = {"dbm": 1.0}
 _DB = {"db": 1.0}
+_WATTS = {"w": 1.0, "mw": 1e-3}
 
 _QUANTITY = re.compile(r"\s*([-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?)\s*([a-z%/]*)\s*", re.IGNORECASE)
 
@@ -97,6 +98,13 @@ def decibel(text: object) -> float:
     return _read(text, _DB, "9dB", logarithmic=True)
 
 
+def watts(text: object) -> float:
+    """`250mW` or `23dBm` -> watts."""
+    if str(text).strip().lower().endswith("dbm"):
+        return float(10 ** ((power(text) - 30) / 10))
+    return _read(text, _WATTS, "5W, 250mW or 23dBm")
+
+
 @dataclass(frozen=True)
 class Queue:
     """How much may wait for a link: a time at its rate, bytes, or full packets."""
@@ -142,6 +150,7 @@ Speed = Annotated[float, BeforeValidator(speed), _written("m/s")]
 Frequency = Annotated[float, BeforeValidator(frequency), _written("Hz")]
 Power = Annotated[float, BeforeValidator(power), _written("dBm")]
 Decibel = Annotated[float, BeforeValidator(decibel), _written("dB")]
+Watts = Annotated[float, BeforeValidator(watts), _written("W")]
 QueueLength = Annotated[
     Queue,
     BeforeValidator(queue),

@@ -75,6 +75,11 @@ class SegmentEncoder:
         self._starts = [0]
         """Where each segment encoded so far begins, and where the next will."""
 
+    @property
+    def payload_bytes(self) -> int:
+        """As Segments.payload_bytes."""
+        return self.segments.payload_bytes
+
     def pieces(self, offset: int = 0) -> Iterator[bytes]:
         """The payload from byte `offset` on, in pieces of a segment each. Raises CodecError, late maybe."""
         index = min(bisect_right(self._starts, offset), len(self._starts)) - 1
@@ -97,13 +102,19 @@ class SegmentEncoder:
     def _encode(self, index: int) -> bytes:
         began = time.thread_time()
         start, stop = self.segments.bounds(index)
-        codec = self.segments.codec
         try:
-            encoded = codec.encode(self._vector[start:stop], np.random.default_rng((*self._seed, index)))
+            encoded = self.encoded(
+                self._vector[start:stop], start, np.random.default_rng((*self._seed, index))
+            )
         except CodecError as error:
             raise CodecError(f"{error} (from value {start} of {self.segments.size} on)") from error
         self.cpu_s += time.thread_time() - began
-        return encoded if codec.fixed_length else len(encoded).to_bytes(_LENGTH_BYTES, "little") + encoded
+        fixed = self.segments.codec.fixed_length
+        return encoded if fixed else len(encoded).to_bytes(_LENGTH_BYTES, "little") + encoded
+
+    def encoded(self, values: Vector, start: int, rng: np.random.Generator) -> bytes:
+        """The encoding of the segment that begins with value `start`."""
+        return self.segments.codec.encode(values, rng)
 
 
 class SegmentDecoder:

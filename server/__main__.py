@@ -9,6 +9,8 @@ import math
 import os
 import resource
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # What matters reaches us as errors, in one line each.
@@ -17,22 +19,33 @@ import grpc
 
 from proto import codecs, federation_pb2_grpc
 from proto.adapter import AdapterLayout, LayoutError, load_adapter
-from proto.codecs import CodecError
+from proto.codecs import Codec, CodecError
 from proto.connection import connection_options
 from proto.events import EventLog
-from proto.exchange import METHODS
+from proto.exchange import METHODS, TRAINER
 from proto.lora import LoraLayout
+from proto.privacy import ClientPrivacy, PrivacyError
 from server.aggregation.options import AggregationError, AggregationOptions, OptimizerOptions
+from server.alone import LocalFederation
+from server.central import CentralFederation
 from server.cohorts import Cohorts
 from server.devices import Registry
 from server.rounds import Federation, Plan
+from server.secure_options import SecureAggregationError, SecureOptions
 from server.selection import SelectionError, parse, read_availability
 from server.selection.policies import POLICIES
+from server.selection.selector import cohort_size
 from server.service import FederationService
 
 
 class PortError(RuntimeError):
     """The address cannot be listened on."""
+
+
+_WRONG_INPUT = (
+    *(AggregationError, LayoutError, CodecError, SelectionError, PrivacyError, SecureAggregationError),
+    *(PortError, OSError),
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,6 +70,15 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument(
         "--availability-scale", type=float, default=1.0, metavar="X", help="real seconds in one of the trace"
     )
+    cli.add_argument(
+        "--scheme",
+        default="federated",
+        choices=("federated", "central", "local"),
+        help=f"who trains: devices together, the client '{TRAINER}' beside the server, or each device alone",
+    )
+    cli.add_argument("--collected", type=Path, metavar="DIR", help="where central training's data go")
+    cli.add_argument("--data-limit", type=int, default=2**34, metavar="BYTES", help="of one device's data")
+    cli.add_argument("--no-delivery", action="store_true", help="central: the adapter stays at the server")
     cli.add_argument("--uplink-codec", default="fp32")
     cli.add_argument("--error-feedback", choices=("auto", "on", "off"), default="auto", help="at the devices")
     cli.add_argument("--downlink-codec", default="fp32")
@@ -66,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
         help="send differences down; this codec, an exact one, brings the whole adapter where it is needed",
     )
     cli.add_argument("--method", default="fedit", help=f"of aggregation: {', '.join(METHODS)}")
-    cli.add_argument("--mean", default="weighted", help="weighted, median or trimmed(FRACTION)")
+    cli.add_argument("--mean", default="weighted", help="weighted, uniform, median or trimmed(FRACTION)")
     cli.add_argument("--optimizer", default="none", choices=("none", "fedavgm", "fedadam"))
     cli.add_argument("--learning-rate", type=float, help="the optimizer's; default 1, fedadam's 0.01")
     cli.add_argument("--momentum", type=float, default=0.9, help="fedavgm's, and fedadam's first")
@@ -74,7 +96,22 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--adaptivity", type=float, default=1e-3, help="fedadam's tau")
     cli.add_argument("--merge-rank", type=int, metavar="R", help="of what flora and fedex merge")
     cli.add_argument("--no-discordance", action="store_true", help="do not work it out in each round")
+    cli.add_argument(
+        "--clip-norm", type=float, metavar="C", help="devices clip their updates to this L2 norm"
+    )
+    cli.add_argument(
+        "--noise-multiplier", type=float, metavar="Z", help="and add noise: Z * C in a cohort's sum"
+    )
     cli.add_argument("--ranks", help="each device's LoRA rank, comma-separated; else the initial adapter's")
+    cli.add_argument(
+        "--secure-threshold",
+        type=float,
+        metavar="SHARE",
+        help="aggregate securely: learn only the sum, of at least this share of a cohort, above 0.5",
+    )
+    cli.add_argument(
+        "--stage-timeout", type=float, default=20, help="seconds for answers in each stage of it"
+    )
     cli.add_argument("--seed", type=int, default=0)
     cli.add_argument("--deadline", type=float, default=3600, help="seconds until a round closes")
     cli.add_argument("--join-timeout", type=float, default=300, help="seconds to wait for all devices")
@@ -100,11 +137,14 @@ async def serve(arguments: argparse.Namespace) -> bool:
     uplink = codecs.parse(arguments.uplink_codec)
     codecs.parse(arguments.downlink_codec)
     aggregation = _aggregation(arguments)
+    secure = _secure(arguments, uplink, aggregation)
     layout, adapter = load_adapter(arguments.initial)
     ranks = _ranks(arguments, layout, aggregation)
+    privacy = _privacy(arguments, aggregation)
     events = EventLog(arguments.events, "server")
-    registry = Registry(arguments.run_id, arguments.devices.split(","))
-    federation = Federation(
+    names = arguments.devices.split(",")
+    registry = Registry(arguments.run_id, [*names, TRAINER] if arguments.scheme == "central" else names)
+    federation = _scheme(arguments)(
         plan=Plan(
             rounds=arguments.rounds,
             uplink_codec=arguments.uplink_codec,
@@ -120,11 +160,14 @@ async def serve(arguments: argparse.Namespace) -> bool:
             or (
                 arguments.error_feedback == "auto"
                 and uplink.wants_error_feedback
+                and privacy is None
                 and aggregation.takes_error_feedback
             ),
             full_codec=arguments.full_codec,
             aggregation=aggregation,
             ranks=ranks,
+            secure=secure,
+            privacy=privacy,
         ),
         registry=registry,
         cohorts=_cohorts(arguments, registry, events),
@@ -154,6 +197,25 @@ async def serve(arguments: argparse.Namespace) -> bool:
         await server.stop(grace=5)
 
 
+def _scheme(arguments: argparse.Namespace) -> Callable[..., Federation]:
+    """What makes the federation of the scheme that was asked for. Raises AggregationError."""
+    if arguments.scheme == "federated":
+        return Federation
+    plain = arguments.method == "fedit" and arguments.full_codec is None
+    if not plain or arguments.staleness_exponent is not None:
+        raise AggregationError(f"--scheme {arguments.scheme}: there are no updates to aggregate: fedit only")
+    if arguments.scheme == "local":
+        return LocalFederation
+    if arguments.collected is None:
+        raise AggregationError("--scheme central: --collected says where the devices' data go")
+    return partial(
+        CentralFederation,
+        collected=arguments.collected,
+        data_limit=arguments.data_limit,
+        deliver=not arguments.no_delivery,
+    )
+
+
 def _aggregation(arguments: argparse.Namespace) -> AggregationOptions:
     """What was asked for. Raises AggregationError."""
     optimizer = OptimizerOptions(
@@ -176,6 +238,35 @@ def _aggregation(arguments: argparse.Namespace) -> AggregationOptions:
         error_feedback=arguments.error_feedback == "on",
     )
     return options
+
+
+def _secure(
+    arguments: argparse.Namespace, uplink: Codec, aggregation: AggregationOptions
+) -> SecureOptions | None:
+    """How updates are hidden, if they are to be. Raises SecureAggregationError."""
+    if arguments.secure_threshold is None:
+        return None
+    options = SecureOptions(arguments.secure_threshold, arguments.stage_timeout)
+    options.check(
+        uplink,
+        aggregation,
+        devices=cohort_size(len(arguments.devices.split(",")), arguments.cohort),
+        late=arguments.staleness_exponent is not None,
+        error_feedback=arguments.error_feedback == "on",
+    )
+    import server.secure_aggregation  # noqa: F401  Cryptography is loaded now, and not within the first round.
+
+    return options
+
+
+def _privacy(arguments: argparse.Namespace, options: AggregationOptions) -> ClientPrivacy | None:
+    """What devices do to their updates. Raises AggregationError and PrivacyError."""
+    if arguments.clip_norm is None and arguments.noise_multiplier is None:
+        return None
+    options.check_privacy()
+    if arguments.error_feedback == "on":
+        raise PrivacyError("--error-feedback on: what is left of earlier updates was never clipped")
+    return ClientPrivacy(arguments.clip_norm, arguments.noise_multiplier, arguments.seed)
 
 
 def _ranks(
@@ -217,7 +308,7 @@ def main() -> int:
     except TimeoutError as error:
         print(f"server: {error}", file=sys.stderr)
         return 1
-    except (AggregationError, LayoutError, CodecError, SelectionError, PortError, OSError) as error:
+    except _WRONG_INPUT as error:
         print(f"server: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -11,6 +11,7 @@ from proto.federation_pb2 import (
     STATUS_IDENTITY_IN_USE,
     STATUS_UNKNOWN_CLIENT,
     STATUS_WRONG_RUN,
+    Instruction,
     Status,
 )
 from server.broadcast import Broadcast
@@ -26,8 +27,8 @@ class Refusal(Exception):
         self.reason = reason
 
 
-Outbox = asyncio.Queue[int | None]
-"""What a Tasks stream sends next: a round's number, or None to finish."""
+Outbox = asyncio.Queue[int | Instruction | None]
+"""What a Tasks stream sends next: a round by its number, an instruction as it is, or None to finish."""
 
 
 @dataclass

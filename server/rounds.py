@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from proto import codecs
 from proto.adapter import AdapterLayout, Vector
 from proto.codecs import Codec
+from proto.codecs.ring import Ring
 from proto.events import EventLog
 from proto.exchange import Exchange
-from proto.federation_pb2 import STATUS_LATE, Status
+from proto.federation_pb2 import STATUS_LATE, Ask, Status, UploadKey
 from proto.lora import LoraLayout
+from proto.privacy import ClientPrivacy
+from proto.segments import Segments
 from server.aggregation.aggregator import Aggregator, Kept
 from server.aggregation.fedavg import Tally
 from server.aggregation.options import AggregationOptions
@@ -27,10 +30,16 @@ from server.changes import Changes
 from server.checkpoint import write_checkpoint
 from server.cohorts import Cohorts
 from server.devices import Device, Refusal, Registry
-from server.downlink import Downlink, Payloads, parse_exact
+from server.downlink import Downlink, parse_exact
 from server.global_model import GlobalModel
-from server.tailored import Tailored, TailoredPayloads
+from server.incoming import Incoming, Wanted
+from server.open_round import OpenRound
+from server.secure_options import SecureOptions
+from server.tailored import Tailored
 from server.uploads import Upload
+
+if TYPE_CHECKING:
+    from server.secure_aggregation import SecureRound
 
 log = logging.getLogger("server")
 
@@ -61,73 +70,10 @@ class Plan:
     aggregation: AggregationOptions = field(default_factory=AggregationOptions)
     ranks: tuple[int, ...] = ()
     """Each device's LoRA rank, in the devices' order; empty: the initial adapter's."""
-
-
-class OpenRound:
-    """One round while it lasts. Every device of the cohort is settled once: finished, lost, refused, late."""
-
-    def __init__(
-        self,
-        number: int,
-        cohort: Sequence[str],
-        *,
-        payloads: Payloads | TailoredPayloads,
-        uplink: Codec,
-        updates: Tally,
-        share: float,
-    ) -> None:
-        self.number = number
-        self.payloads = payloads
-        self.uplink = uplink
-        self.pending = set(cohort)
-        self.outcomes: dict[str, str] = {}
-        self.uploads: dict[tuple[str, str], Upload] = {}
-        """By device and session: a restarted process never continues its predecessor's update."""
-        self.guests: set[Upload] = set()
-        """Late updates of earlier rounds that are being added to this one."""
-        self.updates = updates
-        self.kept: dict[str, Upload] = {}
-        """Whole updates, by device, where each is needed by itself."""
-        self._missing = math.ceil(share * len(cohort) - 1e-9)
-        self._enough = asyncio.Event()
-        self._done = asyncio.Event()
-        if not self.pending:
-            self._enough.set()
-            self._done.set()
-
-    def settle(self, name: str, outcome: str) -> bool:
-        """Record how the round ended for one device; only the first outcome counts."""
-        if name not in self.pending:
-            return False
-        self.pending.remove(name)
-        self.outcomes[name] = outcome
-        self._missing -= outcome == "finished"
-        if not self.pending:
-            self._done.set()
-        if not self.pending or self._missing <= 0:
-            self._enough.set()
-        return True
-
-    async def discard(self, name: str, *, but: Upload | None = None) -> None:
-        """Take back what has come of the device's updates, all `but` one. Closing the round does it again."""
-        for (owner, _), upload in list(self.uploads.items()):
-            if owner == name and upload is not but:
-                await upload.discard()
-
-    def received(self, name: str) -> int:
-        """Payload bytes of the device's update that have come, whatever became of them."""
-        return max((u.received for (owner, _), u in self.uploads.items() if owner == name), default=0)
-
-    async def wait(self, deadline_s: float, grace_s: float) -> None:
-        """Until every device is settled, or `grace_s` after enough have finished; the others are late."""
-        try:
-            async with asyncio.timeout(deadline_s):
-                await self._enough.wait()
-                async with asyncio.timeout(grace_s):
-                    await self._done.wait()
-        except TimeoutError:
-            for name in sorted(self.pending):
-                self.settle(name, "late")
+    secure: SecureOptions | None = None
+    """How the server learns only the sum of updates; None: it sees each."""
+    privacy: ClientPrivacy | None = None
+    """What devices do to their updates before they send them; None: nothing."""
 
 
 class Federation:
@@ -153,9 +99,9 @@ class Federation:
         self.events = events
         self.uplink = codecs.parse(plan.uplink_codec)
         self.round: OpenRound | None = None
-        self.outcomes: dict[int, dict[str, str]] = {}
-        """Of the rounds that have closed."""
-        self.late_uploads: dict[tuple[str, str, int], Upload] = {}
+        self.outcomes: dict[tuple[int, Ask], dict[str, str]] = {}
+        """Of the rounds that have closed, and what they asked."""
+        self.late_uploads: dict[tuple[str, str, int], Incoming] = {}
         """By device, session and round: what has come of updates that are not complete yet."""
         self.finish_reason = ""
         """Why the run is over; empty while it is not."""
@@ -204,24 +150,25 @@ class Federation:
         self.events.write("round_start", round=number, cohort=cohort)
         loop = asyncio.get_running_loop()
         closes_at = loop.time() + plan.deadline_s
-        payloads = self.downlink.open(number, self.model.adapter, [self.registry.devices[n] for n in cohort])
-        opened = self.round = OpenRound(
+        devices = [self.registry.devices[name] for name in cohort]
+        secure = self._open_secure(number, devices)
+        payloads = self.downlink.open(number, self.model.adapter, devices)
+        opened = OpenRound(
             number,
             cohort,
             payloads=payloads,
-            uplink=self.uplink,
-            updates=self.aggregator.open(number),
+            uplink=secure.codec if secure else self.uplink,
+            updates=secure.total if secure else self.aggregator.open(number),
             share=plan.close_share,
+            secure=secure,
         )
-        self._changes.announce()
-        for name in cohort:
-            device = self.registry.devices[name]
-            if device.outbox is not None:
-                device.outbox.put_nowait(number)
-            else:
-                self.watch_for_return(name)
+        self._push(opened)
+        if secure is not None:
+            await secure.agree()
         await payloads.encoded()
         await opened.wait(closes_at - loop.time(), plan.close_grace_s)
+        if secure is not None:
+            await secure.unmask()
         self.round = None
         await payloads.encoded()  # For who was restarted meanwhile; the next round moves what it is made of.
         self._cohorts.learn(opened.outcomes)
@@ -234,13 +181,24 @@ class Federation:
         opened.updates.release()
         await loop.run_in_executor(self._executor, self.aggregator.look_back, number)
         await self._write_checkpoint(number)
-        finished = sum(outcome == "finished" for outcome in opened.outcomes.values())
-        log.info("round %d: %d of %d updates", number, finished, len(cohort))
-        return finished
+        log.info("round %d: %d of %d updates", number, opened.finished, len(cohort))
+        return opened.finished
+
+    def _push(self, opened: OpenRound) -> None:
+        """It is open: who is connected is told, who is not is waited for."""
+        self.round = opened
+        self._changes.announce()
+        for name in sorted(opened.pending):
+            device = self.registry.devices[name]
+            if device.outbox is not None:
+                for item in opened.due(device):
+                    device.outbox.put_nowait(item)
+            else:
+                self.watch_for_return(name)
 
     async def _close(self, closing: OpenRound) -> None:
         """Take back from the sum what did not become a whole update in time."""
-        self.outcomes[closing.number] = closing.outcomes
+        self.outcomes[closing.number, closing.ask] = closing.outcomes
         for name in sorted(name for name, outcome in closing.outcomes.items() if outcome == "late"):
             received = closing.received(name)
             self.events.write("client_late", round=closing.number, client=name, received=received)
@@ -258,6 +216,24 @@ class Federation:
 
     def _may_count_later(self, closing: OpenRound, name: str, session: str) -> bool:
         return closing.outcomes[name] == "late" and self.plan.staleness_exponent is not None
+
+    def _open_secure(self, number: int, devices: Sequence[Device]) -> SecureRound | None:
+        """What hides the updates of round `number`, if that was asked for."""
+        if self.plan.secure is None:
+            return None
+        from server.secure_aggregation import SecureRound  # Cryptography: only where it is asked for.
+
+        return SecureRound(
+            number,
+            devices,
+            grid=cast(Ring, self.uplink),
+            size=self.model.lora.only(self.plan.aggregation.wire.trained(number)).size,
+            weight=self.plan.aggregation.weight,
+            options=self.plan.secure,
+            run_id=self.registry.run_id,
+            executor=self._executor,
+            events=self.events,
+        )
 
     def _make_downlink(self) -> Downlink | Tailored:
         plan, wire = self.plan, self.plan.aggregation.wire
@@ -298,6 +274,11 @@ class Federation:
         self.model.settle(closed.number, needed_from=min(held, default=closed.number))
         return step
 
+    @property
+    def device_count(self) -> int:
+        """Between which the training data are divided."""
+        return len(self.registry.devices)
+
     def lora_of(self, device: Device) -> LoraLayout:
         """The device's own layout: its rank may differ."""
         return self._loras[self.plan.ranks[device.index]] if self.plan.ranks else self.model.lora
@@ -311,12 +292,20 @@ class Federation:
         fresh = self.plan.aggregation.wire.fresh
         return payload.exchange.drawn_by(device.index) if fresh else payload.exchange
 
+    def wanted(self, device: Device, key: UploadKey) -> Wanted:
+        """What is taken of the device in answer to `key`."""
+        size = self.update_size(device, key.round)
+        codec = self.round.uplink if self.round is not None and self.round.is_asked(key) else self.uplink
+        most = Segments(codec, size).payload_bytes
+        because = f"{size} values make {most}"
+        return Wanted(codec.name, most, because, partial(self.new_upload, codec, size))
+
     def new_upload(
-        self, size: int, payload_bytes: int, total: Tally | None = None, weight: int = 0
+        self, codec: Codec, size: int, payload_bytes: int, total: Tally | None = None, weight: int = 0
     ) -> Upload:
         """An update of `size` values of which nothing has come."""
         return Upload(
-            self.uplink,
+            codec,
             size,
             payload_bytes=payload_bytes,
             total=total,
@@ -348,8 +337,7 @@ class Federation:
         return self.round
 
     async def _write_checkpoint(self, number: int) -> None:
-        work = partial(self._checkpoint, number)
-        await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._checkpoint, number)
 
     def _checkpoint(self, number: int) -> None:
         fresh = self.plan.aggregation.wire.fresh
@@ -365,6 +353,8 @@ class Federation:
         device = self.registry.devices[name]
         if watched is None or await self.registry.reconnected(device, self.plan.reconnect_grace_s):
             return
+        if watched.secure is not None:
+            watched.secure.lose(name)
         if watched.settle(name, "lost"):
             received = watched.received(name)
             self.events.write("client_lost", round=watched.number, client=name, received=received)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
 
 import grpc
 
 from proto import federation_pb2 as pb
 from proto import federation_pb2_grpc
+from proto.privacy import message
 from server.aggregation.fedavg import LARGEST_WEIGHT
 from server.devices import Device, Outbox, Refusal, Sending
+from server.open_round import OpenRound
 from server.receiving import Uploads
-from server.rounds import Federation, OpenRound, log
+from server.rounds import Federation, log
+
+if TYPE_CHECKING:
+    from server.secure_aggregation import SecureRound
 
 
 class FederationService(federation_pb2_grpc.FederationServicer):
@@ -36,7 +42,8 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             run_id=self._registry.run_id,
             task_json=self._task_json,
             device_index=device.index,
-            device_count=len(self._registry.devices),
+            device_count=self._federation.device_count,
+            privacy=message(self._federation.plan.privacy),
         )
 
     async def Register(
@@ -82,7 +89,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         finally:
             self._registry.disconnect(device, outbox)
             open_round = self._federation.round
-            if open_round and device.name in open_round.pending and not device.connected:
+            if open_round and open_round.waits_for(device.name) and not device.connected:
                 self._federation.watch_for_return(device.name)
 
     async def _instructions(
@@ -92,14 +99,20 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         open_round = self._federation.round
         if self._federation.finish_reason:
             outbox.put_nowait(None)
-        elif open_round and device.name in open_round.pending:
-            outbox.put_nowait(open_round.number)
-        pushed = 0
+        elif open_round:
+            for item in open_round.due(device):
+                outbox.put_nowait(item)
+        pushed: OpenRound | None = None
         while (number := await outbox.get()) is not None:
+            if isinstance(number, pb.Instruction):
+                yield number
+                continue
             current = self._federation.round
-            if current is None or current.number != number or number == pushed:
+            if current is None or current.number != number or current is pushed:
                 continue  # It closed, or was queued twice, before we came to send it.
-            pushed = number
+            if device.name not in current.cohort:
+                continue  # What is open by now asks others.
+            pushed = current
             async for instruction in self._push(device, outbox, current, held):
                 yield instruction
                 if self._federation.round is not current:
@@ -116,7 +129,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         start = pb.RoundStart(
             round=current.number,
             downlink_codec=broadcast.codec.name,
-            uplink_codec=current.uplink.name,
+            uplink_codec=current.uplink_codec,
             payload_bytes=broadcast.payload_bytes,
             payload_id=broadcast.id,
             offset=held.held_bytes if held.held_payload == broadcast.id else 0,
@@ -127,12 +140,16 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             trained_factors=exchange.trained,
             merge_rank=exchange.merge_rank,
             fresh_seed=exchange.fresh,
+            cohort=len(current.cohort),
+            ring_bits=current.secure.codec.ring_bits if current.secure else 0,
+            weight=current.secure.weight(device) if current.secure else 0,
+            ask=current.ask,
         )
         sending = Sending(current.number, broadcast, start.offset)
         if device.outbox is outbox:
             device.sending = sending
         self._events.write(
-            "download_start",
+            "delivery_start" if current.ask == pb.ASK_ACCEPT else "download_start",
             round=current.number,
             client=device.name,
             kind=broadcast.kind,
@@ -154,3 +171,29 @@ class FederationService(federation_pb2_grpc.FederationServicer):
 
     async def UploadStatus(self, request: pb.UploadKey, context: grpc.aio.ServicerContext) -> pb.UploadReply:
         return self._uploads.status(request)
+
+    async def AdvertiseKeys(self, request: pb.PublicKeys, context: grpc.aio.ServicerContext) -> pb.StageReply:
+        return self._staged(request.key, lambda secure, device: secure.take_keys(device, request))
+
+    async def ShareSecrets(
+        self, request: pb.SealedShares, context: grpc.aio.ServicerContext
+    ) -> pb.StageReply:
+        return self._staged(request.key, lambda secure, device: secure.take_shares(device, request))
+
+    async def Reveal(self, request: pb.RevealedShares, context: grpc.aio.ServicerContext) -> pb.StageReply:
+        return self._staged(request.key, lambda secure, device: secure.take_revealed(device, request))
+
+    def _staged(self, key: pb.UploadKey, take: Callable[[SecureRound, Device], None]) -> pb.StageReply:
+        """A device's answer in a stage of secure aggregation. One that is damaged ends its round."""
+        opened = self._federation.round
+        try:
+            device = self._registry.authenticate(key.client_id, key.session, key.run_id)
+            if opened is None or opened.secure is None or opened.number != key.round:
+                raise Refusal(pb.STATUS_LATE, f"round {key.round} takes no keys or shares")
+            take(opened.secure, device)
+        except Refusal as refusal:
+            if refusal.status == pb.STATUS_CORRUPT and opened is not None:
+                self._federation.note_refusal(key.client_id, refusal, key.round)
+                opened.settle(key.client_id, f"refused: {refusal.reason}")
+            return pb.StageReply(status=refusal.status, reason=refusal.reason)
+        return pb.StageReply(status=pb.STATUS_OK)

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from emulation.link import FRAME_BYTES, SEGMENT_BYTES
 from experiments.figures import style
+from proto.exchange import TRAINER
 
 # level -> colour of its bar, and of the number written on it
 _LEVELS = {"payload": (style.SKY, "black"), "message": (style.BLUE, "white"), "wire": (style.ORANGE, "black")}
@@ -17,7 +18,7 @@ def draw(clients: pd.DataFrame) -> Figure:
 
     The tick is payload * 1514/1448: what full TCP segments over Ethernet cost at the least.
     """
-    finished = clients[clients["outcome"] == "finished"]
+    finished = clients[(clients["outcome"] == "finished") & (clients["client"] != TRAINER)]
     devices = sorted(finished["client"].unique(), key=lambda name: (len(name), name))
     figure = style.new_figure(max(6.0, 1.1 * len(devices) + 3), 3.2)
     for axes, (way, title) in zip(
@@ -25,12 +26,13 @@ def draw(clients: pd.DataFrame) -> Figure:
     ):
         for index, device in enumerate(devices):
             rows = finished[finished["client"] == device]
+            looks = style.bar_style(rows.iloc[0].to_dict())
             for offset, (level, (colour, ink)) in enumerate(_LEVELS.items()):
                 megabytes = rows[f"{level}_{way}_bytes"].mean() / 1e6
                 if pd.isna(megabytes):
                     continue  # A remote device's: nobody here counts them.
                 place = index * 4 + offset
-                axes.bar(place, megabytes, color=colour, width=0.95)
+                axes.bar(place, megabytes, color=colour, width=0.95, **looks)
                 text = {"rotation": 90, "ha": "center", "va": "bottom", "fontsize": 7, "color": ink}
                 axes.text(place, 0, f" {megabytes:.3f}", **text)
             least = rows[f"payload_{way}_bytes"].mean() / 1e6 * FRAME_BYTES / SEGMENT_BYTES
@@ -40,6 +42,8 @@ def draw(clients: pd.DataFrame) -> Figure:
         axes.set_ylabel("MB a round, mean")
     for level, (colour, _) in _LEVELS.items():
         axes.bar(0, 0, color=colour, label=level)
+    if any(map(style.bar_style, finished.to_dict("records"))):
+        style.note_extrapolated(axes)
     axes.plot([], [], color="black", linewidth=1.2, label="bound: payload\nin full frames")
     figure.legend(loc="outside right upper", frameon=False)
     return figure

@@ -6,17 +6,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.figures import style
-from experiments.timeline import PHASES
+from experiments.timeline import PHASES, SECURE_PHASES
 
-_COLOURS = {
-    "download": style.SKY,
-    "gate": style.YELLOW,
-    "compute": style.GREEN,
-    "encode": style.PURPLE,
-    "upload": style.BLUE,
-    "wait": "#dddddd",
-    "aggregate": style.VERMILION,
-}
+_ORDER = (SECURE_PHASES[0], *PHASES[:-1], SECURE_PHASES[1], PHASES[-1])
+
 _LABELS = {"gate": "waits for a core", "wait": "waits for others"}
 
 
@@ -36,10 +29,11 @@ def draw(clients: pd.DataFrame) -> Figure:
         if row.get("remote") and pd.notna(row["turnaround_s"]):
             height = row["turnaround_s"]
             axes.bar(place, height, color="white", edgecolor="grey", hatch="//", width=0.9)
-        for phase in PHASES:
-            seconds = row[f"{phase}_s"]
+        for phase in _ORDER:
+            seconds = row.get(f"{phase}_s")
             if pd.notna(seconds):
-                axes.bar(place, seconds, bottom=height, color=_COLOURS[phase], width=0.9)
+                colour = style.PHASE_COLOURS[phase]
+                axes.bar(place, seconds, bottom=height, color=colour, width=0.9, **style.bar_style(row))
                 height += seconds
         if row["outcome"] != "finished":
             axes.text(
@@ -59,9 +53,12 @@ def draw(clients: pd.DataFrame) -> Figure:
             ha="center",
             va="top",
         )
-    for phase in PHASES:
-        axes.bar(0, 0, color=_COLOURS[phase], label=_LABELS.get(phase, phase))
+    for phase in _ORDER:
+        if phase in PHASES or clients.get(f"{phase}_s", pd.Series(dtype=float)).notna().any():
+            axes.bar(0, 0, color=style.PHASE_COLOURS[phase], label=_LABELS.get(phase, phase))
     axes.plot([], [], color="black", linewidth=1.2, label="bound: links + compute")
+    if any(map(style.bar_style, clients.to_dict("records"))):
+        style.note_extrapolated(axes)
     figure.legend(loc="outside right upper", frameon=False)
     axes.set_ylabel("time in the round (s)")
     axes.set_xlabel("device", labelpad=18)

@@ -2,7 +2,8 @@
 
 From results.csv's rows. The key with most values runs along x, the next is the colour, every other
 combination has a column of panels. Seeds are no axis of their own: their trials stand at one place. Invalid
-trials are hollow and crossed; a trial that failed has no point, and the figure says how many did.
+trials are hollow and crossed, extrapolated ones ringed; a trial that failed has no point, and the figure says
+how many did.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +35,13 @@ _MOST_PANELS = 8
 _LOGARITHMIC = 20.0
 """With more than that between least and most, a linear axis would hide the small ones."""
 _SEED = "seed"
+_RING: dict[str, Any] = {
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 10,
+    "markerfacecolor": "none",
+    "markeredgecolor": style.GREY,
+}
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,8 @@ def _panel(
         beside = (number - (len(colours) - 1) / 2) * min(0.16, 0.6 / len(colours))
         at = some[plan.x].map(_text).map(places.index) + beside if plan.x else pd.Series(0.0, some.index)
         values, valid = some[metric.column] * metric.scale, some["valid"].astype(bool)
+        ringed = _extrapolated(some)
+        axes.plot(at[ringed], values[ringed], **_RING)
         if all(map(_is_number, places)):  # Between two codecs there is nothing a line could pass through.
             middle = values[valid].groupby(at[valid]).median().reindex(np.arange(len(places)) + beside)
             axes.plot(middle.index, middle, color=colour, linewidth=0.8, alpha=0.6)
@@ -151,6 +162,8 @@ def _legend(
         entries.append(Line2D([], [], linestyle="", marker="_", color="black", label="physical bound"))
     if (results["outcome"] == "invalid").any():
         entries.append(Line2D([], [], linestyle="", marker="x", color=style.VERMILION, label="INVALID"))
+    if _extrapolated(results).any():
+        entries.append(Line2D([], [], label=style.EXTRAPOLATED_NOTE, **_RING))
     missing = int(results["outcome"].isin(["failed", "not run"]).sum())
     notes = [f"{missing} of {len(results)} trials\nfailed or not run"] if missing else []
     notes += [f"{hidden} more panels\nnot drawn"] if hidden else []
@@ -161,6 +174,13 @@ def _legend(
 
 def _facet(row: Mapping[Hashable, object], plan: Layout) -> str:
     return "\n".join(f"{key}={_text(row[key])}" for key in plan.facets)
+
+
+def _extrapolated(rows: pd.DataFrame) -> pd.Series:
+    """Whether only the first part of each of their transfers was emulated."""
+    if "extrapolated" not in rows:
+        return pd.Series(False, rows.index)
+    return rows["extrapolated"].eq(True)
 
 
 def _is_number(text: str) -> bool:

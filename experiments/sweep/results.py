@@ -21,14 +21,14 @@ LEVELS = [f"{level}_{way}_bytes" for level in ("payload", "message", "wire") for
 _ALL_STYLES = "all"
 """The style of evaluation.csv that stands for every one of them."""
 
-_BEFORE = ["outcome", "valid", "reason"]
+_BEFORE = ["outcome", "valid", "reason", "extrapolated"]
 _NUMBERS = ["rounds_ended", "latency_mean_s", "latency_median_s", "bound_mean_s", "emulated_s"]
 _AFTER = ["first_loss", "final_loss", "wall_s", "tries", "node", "run_dir"]
 COLUMNS = ["trial", *_BEFORE, *_NUMBERS, *LEVELS, *_AFTER]
 """Of results.csv, beside the varied keys, which follow `trial`. emulated_s: from the first round's start to
 the last's end; first_loss, final_loss: held out, before and after training; tries: how often it was run."""
 
-ROUND_COLUMNS = ["trial", "outcome", "valid", "round", "start_s", "latency_s", "bound_s"]
+ROUND_COLUMNS = ["trial", "outcome", "valid", "extrapolated", "round", "start_s", "latency_s", "bound_s"]
 ROUND_COLUMNS += ["cohort", "clients_finished", *LEVELS, "retransmitted_segments", "loss"]
 """Of rounds.csv, and after them whatever else the runs' own rounds.csv have."""
 
@@ -90,6 +90,7 @@ def rows_of(trial: Trial, record: Record, store: Store) -> Rows:
     losses = _losses(run_dir)
     if len(rounds):
         row |= {
+            "extrapolated": bool(rounds.get("extrapolated", pd.Series(False)).any()),
             "rounds_ended": len(rounds),
             "latency_mean_s": rounds["latency_s"].mean(),
             "latency_median_s": rounds["latency_s"].median(),

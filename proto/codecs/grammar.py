@@ -38,6 +38,7 @@ _QUANTISERS = {
     "eden": "proto.codecs.eden:Eden",
     "sign": "proto.codecs.sign:Sign",
     "ecq": "proto.codecs.ecq:Ecq",
+    "ring": "proto.codecs.ring:Ring",
 }
 _LOSSLESS = {
     "zstd": "proto.codecs.zstd:Zstd",

@@ -17,6 +17,7 @@ from server.aggregation.discordance import discordance
 from server.aggregation.factors import Matrix, nearest, square_norm
 from server.aggregation.fedavg import FedAvg, Tally
 from server.aggregation.local import LocalModel
+from server.aggregation.masked_sum import MaskedSum
 from server.aggregation.optimizer import Means, Optimizer
 from server.aggregation.options import AggregationOptions, RobustMean
 from server.float_file import FloatFile
@@ -158,7 +159,7 @@ class Aggregator:
         robust = self.options.robust_mean()
         if robust is not None:
             return _robust_means(robust, models)
-        assert isinstance(total, FedAvg)
+        assert isinstance(total, FedAvg | MaskedSum)
         return total.means()
 
     def _move(self, trained: Factors, means: Means) -> None:

@@ -67,7 +67,7 @@ class AggregationOptions:
 
     method: str = "fedit"
     mean: str = "weighted"
-    """`weighted` by examples, `median`, or `trimmed(FRACTION)`."""
+    """`weighted` by examples, `uniform`, `median`, or `trimmed(FRACTION)`."""
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     discordance: bool = True
     """Whether every round's is worked out. With hundreds of devices that takes seconds between rounds."""
@@ -107,8 +107,8 @@ class AggregationOptions:
         return not self.takes_one_mean or self.robust_mean() is not None
 
     def robust_mean(self) -> RobustMean | None:
-        """None: weighted by examples. Raises AggregationError."""
-        if self.mean == "weighted":
+        """None: a sum divided by its weights. Raises AggregationError."""
+        if self.mean in ("weighted", "uniform"):
             return None
         if self.mean == "median":
             return median
@@ -116,8 +116,13 @@ class AggregationOptions:
         if match and (share := float(match[1])) < 0.5:
             return partial(trimmed, fraction=share)
         raise AggregationError(
-            f"mean: unknown '{self.mean}': weighted, median, or trimmed(FRACTION) with a fraction below 0.5"
+            f"mean: unknown '{self.mean}': weighted, uniform, median, or trimmed(FRACTION) with a fraction "
+            "below 0.5"
         )
+
+    def weight(self, examples: int) -> int:
+        """What the update of a device with so many examples weighs in a sum."""
+        return 1 if self.mean == "uniform" else examples
 
     def check_devices(self, ranks: list[int]) -> None:
         """Whether devices of these ranks can be aggregated; empty: there is no LoRA."""
@@ -135,6 +140,11 @@ class AggregationOptions:
             raise AggregationError(
                 f"method: {self._name} cannot take a late update into a later round: federation.late=refuse"
             )
+        if late and self.mean == "uniform":  # And beside its device's next one it would count twice.
+            raise AggregationError(
+                "mean: uniform leaves a late update no smaller weight than others: weighted, or "
+                "federation.late=refuse"
+            )
         if delta and self.method != "fedit":
             raise AggregationError(
                 f"method: {self.method} sends what has changed anyway: downlink.delta goes with fedit only"
@@ -144,6 +154,24 @@ class AggregationOptions:
                 f"method: {self.method} sends other factors in every round, and what the codec left out of "
                 "the last round's does not fit them: uplink.error_feedback=off"
             )
+
+    def check_privacy(self) -> None:
+        """Whether a round takes nothing of its updates but their sum, in which each counts alike.
+
+        That is what noise is accounted for (experiments/privacy.py): a device's share of it is then bounded
+        by the clipping alone.
+        """
+        if not self.takes_one_mean:
+            raise AggregationError(
+                f"method: {self.method} makes more of updates than their sum, for which alone privacy is "
+                "accounted: fedit, ffa or rolora"
+            )
+        if self.mean != "uniform":
+            raise AggregationError(
+                f"mean: with {self.mean} one device can move the outcome further than noise hides: uniform"
+            )
+        if self.discordance:
+            raise AggregationError("discordance: tells more of private updates than their sum: false")
 
     @property
     def takes_error_feedback(self) -> bool:

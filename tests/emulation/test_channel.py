@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulation.channel import ChannelState, Scatter
+from emulation.channel import ChannelState, RadioDirection, Scatter
 from emulation.handover import HandoverRule
-from emulation.link_budget import ChannelError
+from emulation.link_budget import ChannelError, LinkBudget
 from emulation.mobility import Way
+from emulation.rate_adaptation import CAPACITY
 from tests.emulation.channels import CELLS, small_channel, still, walkers
 
 CALM: dict[str, Any] = {"shadowing_db": 0.0, "fading": None, "line_of_sight": False}
@@ -29,6 +30,22 @@ def test_the_snr_is_the_link_budget_s() -> None:
     assert state.distance_m[0] == 200 and state.path_loss_db[0] == pytest.approx(114.46, abs=0.01)
     assert state.snr_db[0] == pytest.approx([40 - 114.46 + 107.01 - 9, 23 - 114.46 + 107.01 - 5], abs=0.01)
     assert state.rate_bps[0, 0] > state.rate_bps[0, 1] > 0 and state.up.all()
+
+
+def test_a_band_of_one_s_own_has_all_the_power_and_less_noise() -> None:
+    """A fifth of the band: 7 dB more SNR, and Shannon's bound with that; the other way keeps its own."""
+    radio = {
+        "down": RadioDirection(LinkBudget(40.0, 5e6, 9.0), CAPACITY),
+        "up": RadioDirection(LinkBudget(23.0, 5e6, 5.0), CAPACITY),
+    }
+    where: dict[str, Any] = CALM | radio | {"ways": still(*[(300.0, 200.0)] * 2), "cells_m": CELLS[:1]}
+    whole = small_channel(**where).state(0.0)
+    state = small_channel(**where, bands_hz=np.array([[5e6, 5e6], [1e6, 4e6]])).state(0.0)
+    assert state.rate_bps[0] == pytest.approx(whole.rate_bps[0])
+    assert state.snr_db[1] - whole.snr_db[1] == pytest.approx([10 * np.log10(5), 10 * np.log10(5 / 4)])
+    assert state.rate_bps[1] == pytest.approx([1e6, 4e6] * np.log2(1 + 10 ** (state.snr_db[1] / 10)))
+    with pytest.raises(ChannelError, match=r"bands of shape \(1, 2\) for 2 devices"):
+        small_channel(**where, bands_hz=np.ones((1, 2)))
 
 
 def test_states_depend_on_time_alone() -> None:

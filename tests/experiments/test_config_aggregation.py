@@ -31,7 +31,10 @@ def test_what_goes_together_does_and_is_the_same_when_read_from_a_manifest(overr
     ("overrides", "says"),
     [
         (["method=fedprox"], "aggregation.method: "),
-        (["mean=mode"], r"aggregation: mean: unknown 'mode': weighted, median, or trimmed\(FRACTION\)"),
+        (
+            ["mean=mode"],
+            r"aggregation: mean: unknown 'mode': weighted, uniform, median, or trimmed\(FRACTION\)",
+        ),
         (["mean=trimmed(0.5)"], r"mean: unknown 'trimmed\(0.5\)': .* with a fraction below 0.5"),
         (["method=flora", "mean=median"], "aggregation: mean: median is of one vector, flora has none"),
         (

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from emulation.channel import DIRECTIONS
 from emulation.link import Air
 from emulation.link_budget import ChannelError
+from emulation.rate_adaptation import CAPACITY
 from experiments.config_channel import Channel, refuse_own_rate, start
 from experiments.config_network import Direction
 
@@ -81,6 +82,8 @@ def test_rate_models_differ_by_direction() -> None:
     shannon = channel(rate="shannon").build(NAMES).model
     assert (shannon.down.adaptation.most_bps_hz, shannon.up.adaptation.most_bps_hz) == (4.4, 2.0)  # type: ignore[attr-defined]
     cqi = channel().build(NAMES).model
+    bound = channel(rate="capacity").build(NAMES).model
+    assert bound.down.adaptation is bound.up.adaptation is CAPACITY
     assert (cqi.down.adaptation.overhead, cqi.up.adaptation.overhead) == (0.14, 0.08)  # type: ignore[attr-defined]
 
 

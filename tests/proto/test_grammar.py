@@ -8,8 +8,8 @@ from proto import codecs
 from proto.codecs import CodecError
 
 KNOWN = (
-    "sparsifiers are topk, randk; quantisers fp32, fp16, bf16, int8, int4, int2, nf4, qsgd, eden, sign, ecq; "
-    "lossless stages zstd, ans"
+    "sparsifiers are topk, randk; quantisers fp32, fp16, bf16, int8, int4, int2, nf4, qsgd, eden, sign, ecq, "
+    "ring; lossless stages zstd, ans"
 )
 ORDER = f"one sparsifier, one quantiser, one lossless stage, in this order; {KNOWN}"
 
@@ -40,6 +40,9 @@ ORDER = f"one sparsifier, one quantiser, one lossless stage, in this order; {KNO
         ("int4(down)", "codec int4: rounding is nearest or stochastic, not down"),
         ("topk(0)", "codec topk: fraction must be above 0 and at most 1, not 0"),
         ("randk(1.5)", "codec randk: fraction must be above 0 and at most 1, not 1.5"),
+        ("ring(8)", "codec stage ring: write ring(bits, range), not with 8"),
+        ("ring(1,0.1)", "codec ring: bits must be a whole number, 2 to 16, not 1"),
+        ("ring(8,0)", "codec ring: range must be above 0 and at most 128, not 0"),
         ("topk(half)", "codec topk: fraction must be above 0 and at most 1, not half"),
         (f"fp32({'9' * 5000})", "is neither a number nor a word"),
     ],
