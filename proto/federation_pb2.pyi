@@ -25,6 +25,7 @@ class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STATUS_LATE: _ClassVar[Status]
     STATUS_NO_SPACE: _ClassVar[Status]
     STATUS_WRONG_VERSION: _ClassVar[Status]
+    STATUS_NOT_PRIVATE: _ClassVar[Status]
 STATUS_UNSPECIFIED: Status
 STATUS_OK: Status
 STATUS_UNKNOWN_CLIENT: Status
@@ -41,6 +42,7 @@ STATUS_ALREADY_HELD: Status
 STATUS_LATE: Status
 STATUS_NO_SPACE: Status
 STATUS_WRONG_VERSION: Status
+STATUS_NOT_PRIVATE: Status
 
 class JoinRequest(_message.Message):
     __slots__ = ("client_id", "session")
@@ -51,20 +53,32 @@ class JoinRequest(_message.Message):
     def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ...) -> None: ...
 
 class JoinReply(_message.Message):
-    __slots__ = ("status", "reason", "run_id", "task_json", "device_index", "device_count")
+    __slots__ = ("status", "reason", "run_id", "task_json", "device_index", "device_count", "privacy")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_JSON_FIELD_NUMBER: _ClassVar[int]
     DEVICE_INDEX_FIELD_NUMBER: _ClassVar[int]
     DEVICE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_FIELD_NUMBER: _ClassVar[int]
     status: Status
     reason: str
     run_id: str
     task_json: str
     device_index: int
     device_count: int
-    def __init__(self, status: _Optional[_Union[Status, str]] = ..., reason: _Optional[str] = ..., run_id: _Optional[str] = ..., task_json: _Optional[str] = ..., device_index: _Optional[int] = ..., device_count: _Optional[int] = ...) -> None: ...
+    privacy: Privacy
+    def __init__(self, status: _Optional[_Union[Status, str]] = ..., reason: _Optional[str] = ..., run_id: _Optional[str] = ..., task_json: _Optional[str] = ..., device_index: _Optional[int] = ..., device_count: _Optional[int] = ..., privacy: _Optional[_Union[Privacy, _Mapping]] = ...) -> None: ...
+
+class Privacy(_message.Message):
+    __slots__ = ("clip_norm", "noise_multiplier", "seed")
+    CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
+    NOISE_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    clip_norm: float
+    noise_multiplier: float
+    seed: int
+    def __init__(self, clip_norm: _Optional[float] = ..., noise_multiplier: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class RegisterRequest(_message.Message):
     __slots__ = ("client_id", "session", "run_id", "layout_digest", "examples")
@@ -115,7 +129,7 @@ class Instruction(_message.Message):
     def __init__(self, round_start: _Optional[_Union[RoundStart, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ...) -> None: ...
 
 class RoundStart(_message.Message):
-    __slots__ = ("round", "downlink_codec", "uplink_codec", "payload_bytes", "payload_id", "offset", "error_feedback", "base_round", "keep", "down_factors", "trained_factors", "merge_rank", "fresh_seed")
+    __slots__ = ("round", "downlink_codec", "uplink_codec", "payload_bytes", "payload_id", "offset", "error_feedback", "base_round", "keep", "down_factors", "trained_factors", "merge_rank", "fresh_seed", "cohort")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DOWNLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
     UPLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +143,7 @@ class RoundStart(_message.Message):
     TRAINED_FACTORS_FIELD_NUMBER: _ClassVar[int]
     MERGE_RANK_FIELD_NUMBER: _ClassVar[int]
     FRESH_SEED_FIELD_NUMBER: _ClassVar[int]
+    COHORT_FIELD_NUMBER: _ClassVar[int]
     round: int
     downlink_codec: str
     uplink_codec: str
@@ -142,7 +157,8 @@ class RoundStart(_message.Message):
     trained_factors: str
     merge_rank: int
     fresh_seed: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, round: _Optional[int] = ..., downlink_codec: _Optional[str] = ..., uplink_codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., payload_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., base_round: _Optional[int] = ..., keep: _Optional[bool] = ..., down_factors: _Optional[str] = ..., trained_factors: _Optional[str] = ..., merge_rank: _Optional[int] = ..., fresh_seed: _Optional[_Iterable[int]] = ...) -> None: ...
+    cohort: int
+    def __init__(self, round: _Optional[int] = ..., downlink_codec: _Optional[str] = ..., uplink_codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., payload_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., base_round: _Optional[int] = ..., keep: _Optional[bool] = ..., down_factors: _Optional[str] = ..., trained_factors: _Optional[str] = ..., merge_rank: _Optional[int] = ..., fresh_seed: _Optional[_Iterable[int]] = ..., cohort: _Optional[int] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("offset", "crc32", "data")
@@ -173,7 +189,7 @@ class UploadKey(_message.Message):
     def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
 
 class UploadHeader(_message.Message):
-    __slots__ = ("key", "attempt", "codec", "payload_bytes", "offset", "steps", "loss", "adapter_crc32")
+    __slots__ = ("key", "attempt", "codec", "payload_bytes", "offset", "steps", "loss", "adapter_crc32", "clip_norm", "noise_std")
     KEY_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +198,8 @@ class UploadHeader(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_CRC32_FIELD_NUMBER: _ClassVar[int]
+    CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
+    NOISE_STD_FIELD_NUMBER: _ClassVar[int]
     key: UploadKey
     attempt: int
     codec: str
@@ -190,7 +208,9 @@ class UploadHeader(_message.Message):
     steps: int
     loss: float
     adapter_crc32: int
-    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., attempt: _Optional[int] = ..., codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., loss: _Optional[float] = ..., adapter_crc32: _Optional[int] = ...) -> None: ...
+    clip_norm: float
+    noise_std: float
+    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., attempt: _Optional[int] = ..., codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., loss: _Optional[float] = ..., adapter_crc32: _Optional[int] = ..., clip_norm: _Optional[float] = ..., noise_std: _Optional[float] = ...) -> None: ...
 
 class UploadPart(_message.Message):
     __slots__ = ("header", "chunk")
