@@ -87,6 +87,7 @@ charts.latency = (width) => {
     height: 250,
     marginLeft: 48,
     marginTop: 24,
+    marginBottom: 40,
     x: { type: "band", domain: rounds.map((row) => row.round), label: "round", padding: 0.3, tickSize: 0,
       tickFormat: everyFew(rounds.length, within) },
     y: { label: "latency (s)", grid: true, nice: true, zero: true, ticks: 5 },
@@ -179,7 +180,7 @@ const lossChart = (x, label) => (width) => {
   const styles = [...new Set(rows.map((row) => row.style))];
   const others = PALETTE.filter((name) => !Object.values(STYLES).includes(name));
   const colours = styles.map((style, index) =>
-    style === "all" ? "currentColor" : `var(${STYLES[style] ?? others[index % others.length]})`);
+    style === "all" ? "var(--ink)" : `var(${STYLES[style] ?? others[index % others.length]})`);
   const whole = x === "round" ? { tickFormat: "d", ticks: Math.min(d3.max(rows, (row) => row.round), width / 40) } : {};
   return [legend(styles.map((style, index) => [style, colours[index]])), plot({
     width,
@@ -191,7 +192,7 @@ const lossChart = (x, label) => (width) => {
     y: { label: "held-out denoising loss", grid: true, nice: true, ticks: 6 },
     color: { type: "ordinal", domain: styles, range: colours },
     marks: [
-      Plot.lineY(rows, { x, y: "loss", stroke: "style", strokeWidth: 1.75 }),
+      Plot.lineY(rows, { x, y: "loss", stroke: "style", strokeWidth: (row) => (row.style === "all" ? 3 : 1.75) }),
       Plot.dot(rows, { x, y: "loss", fill: "style", r: 2.75 }),
       Plot.tip(rows, Plot.pointer({ x, y: "loss", title: (row) =>
         [row.style, `round ${row.round}${row.t_s == null ? "" : ` at ${inSeconds(row.t_s)}`}`, `loss ${row.loss.toFixed(6)}`].join("\n") })),
@@ -277,7 +278,7 @@ charts.channel = (width, state) => {
   const line = (y, label, last) => plot({
     width,
     height: last ? 190 : 170,
-    marginLeft: 52,
+    marginLeft: 66,
     marginTop: 24,
     marginBottom: last ? 38 : 20,
     x: { domain, label: last ? "emulated time since round 1 began (s)" : null },
@@ -291,7 +292,7 @@ charts.channel = (width, state) => {
   const used = plot({
     width,
     height: 52,
-    marginLeft: 62,
+    marginLeft: 66,
     marginTop: 4,
     marginBottom: 4,
     x: { domain, axis: null },

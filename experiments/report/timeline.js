@@ -64,7 +64,7 @@ function timelineToolbar(state) {
     zoom(state, [middle - half, middle + half]);
   };
   return element("div", { class: "toolbar" }, select, button("‹ earlier", step(-1)), button("later ›", step(1)),
-    button("+", scaled(0.5)), button("−", scaled(2)), button("whole run", () => zoom(state, state.whole)));
+    button("+", scaled(0.5)), button("−", scaled(2)));
 }
 
 function zoom(state, [from, to], byOverview = false) {
@@ -90,9 +90,9 @@ function drawLanes(state) {
   const rounds = state.rounds.filter((span) => span.end > from && span.start < to);
   const step = Math.ceil(rounds.length / Math.max(1, state.width / 70));
   const size = { marginLeft: state.left, marginTop: 22, marginBottom: 38, marginRight: 12 };
-  // The server's open round lies behind what it does in it.
-  const order = d3.sort(bars, (span) => (span.phase === "round" ? 0 : 1));
   const bar = { x1: "start", x2: "end", y: "lane", fill: "phase", clip: true };
+  const wide = rounds.filter((span) => !span.open && span.start >= from && span.end <= to
+    && ((span.end - span.start) / (to - from)) * (state.width - state.left) > 64 && high > 11);
   const chart = plot({
     ...size,
     width: state.width,
@@ -106,8 +106,12 @@ function drawLanes(state) {
         strokeDasharray: "2,3" }),
       Plot.text(rounds.filter((_, index) => index % step === 0), { x: (span) => Math.max(span.start, from),
         text: (span) => `round ${span.round}`, frameAnchor: "top", textAnchor: "start", dy: -16, dx: 2, fill: "var(--muted)" }),
-      Plot.barX(order.filter((span) => !span.open), bar),
-      Plot.barX(order.filter((span) => span.open), { ...bar, fillOpacity: 0.35, stroke: "var(--vermilion)",
+      // The server's open rounds lie behind what it does in them.
+      Plot.barX(rounds.filter((span) => !span.open), { ...bar, insetRight: 1 }),
+      Plot.barX(bars.filter((span) => !span.open && span.phase !== "round"), bar),
+      Plot.text(wide, { x: (span) => (span.start + span.end) / 2, y: "lane", fill: "var(--muted)",
+        text: (span) => inSeconds(span.end - span.start) }),
+      Plot.barX(bars.filter((span) => span.open), { ...bar, fillOpacity: 0.35, stroke: "var(--vermilion)",
         strokeDasharray: "3,2", title: () => "did not end" }),
     ],
   });

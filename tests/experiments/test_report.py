@@ -41,7 +41,7 @@ def test_a_real_run_is_told_from_question_to_manifest() -> None:
         "4 devices on links of 2 to 10 Mbit/s up and 10 to 50 Mbit/s down train LoRA adapters of rank 16 of "
         "the bundled base and send them up as fp16?"
     ) in text
-    assert "Valid 33 calibration checks passed, and no table contradicts physics." in text
+    assert "Valid 35 calibration checks passed, and no table contradicts physics." in text
     for title in (
         "Calibration",
         "Timeline",
