@@ -16,7 +16,7 @@ STRIDE_BYTES = 16
 """A window begins at every 16th byte of an item: any 47 of its bytes in a row hold one."""
 LEAST_VALUES = 8
 """Different bytes in a window: fewer are a plain area, which says nothing about whose it is."""
-LEAST_TEXT_BYTES = 8
+LEAST_BYTES = 8
 
 _TABLE_BITS = 24
 _FACTORS = np.random.default_rng(0x1EA5).integers(1 << 62, 1 << 63, 4, dtype=np.uint64) | np.uint64(1)
@@ -73,11 +73,74 @@ def _hash(words: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
     return (total ^ (total >> np.uint64(32))) * _FACTORS[0]
 
 
+class Wholes:
+    """Byte strings, texts say, to be found whole; those shorter than LEAST_BYTES are not looked for.
+
+    One counts only where it is not part of a longer one that was found there: "cat, flat style" is not told
+    by "black cat, flat style". What was found gathers over calls of `search`.
+    """
+
+    def __init__(self, items: Sequence[bytes]) -> None:
+        known: dict[bytes, int] = {}
+        self._own = np.array([known.setdefault(item, len(known)) for item in items], np.int64)
+        self._items = list(known)
+        self._seen = np.zeros(len(known), bool)
+        anchored: dict[bytes, list[tuple[int, int]]] = {}
+        for index, item in enumerate(self._items):
+            if (offset := _most_varied(item)) is not None:
+                anchored.setdefault(item[offset : offset + LEAST_BYTES], []).append((index, offset))
+        self._groups = list(anchored.values())
+        self._sought = np.zeros(len(known), bool)
+        self._sought[[index for group in self._groups for index, _ in group]] = True
+        anchors = np.array([list(anchor) for anchor in anchored], np.uint8).reshape(-1, LEAST_BYTES)
+        self._index = _Index(anchors)
+
+    def search(self, data: bytes) -> None:
+        """Look for all of them."""
+        hits: list[tuple[int, int, int]] = []
+        for places, which in self._index.find(data):
+            for place, group in zip(places.tolist(), which.tolist(), strict=True):
+                for index, offset in self._groups[group]:
+                    item, begin = self._items[index], place - offset
+                    if begin >= 0 and data.startswith(item, begin):
+                        hits.append((begin, -len(item), index))
+        reached = 0
+        for begin, minus_length, index in sorted(hits):
+            if begin - minus_length > reached:
+                self._seen[index] = True
+                reached = begin - minus_length
+
+    @property
+    def strings(self) -> list[bytes]:
+        """Those that are looked for."""
+        return [item for item, sought in zip(self._items, self._sought, strict=True) if sought]
+
+    def searchable(self) -> NDArray[np.int64]:
+        """Bytes of each item, [items]: 0 where it is too short or too plain."""
+        lengths = np.array([len(item) for item in self._items], np.int64)
+        return (lengths * self._sought)[self._own]
+
+    def found(self) -> NDArray[np.int64]:
+        """Those of them that were found so far, [items]."""
+        return self.searchable() * self._seen[self._own]
+
+
+def _most_varied(item: bytes) -> int | None:
+    """Where the first LEAST_BYTES of the most different values begin; None: nowhere are there three."""
+    if len(item) < LEAST_BYTES:
+        return None
+    values = np.lib.stride_tricks.sliding_window_view(np.frombuffer(item, np.uint8), LEAST_BYTES)
+    different = _different_values(values)
+    best = int(different.argmax())
+    return best if different[best] >= 3 else None
+
+
 class Windows:
     """Items (an image's pixels, a file) of which any part is to be found.
 
     Only windows that one item alone has are looked for, so that none is found for another's sake; items
-    that are equal count as one. What was found gathers over calls of `search`.
+    that are equal count as one. An item without a window of its own is looked for whole. What was found
+    gathers over calls of `search`.
     """
 
     def __init__(self, items: Sequence[bytes]) -> None:
@@ -98,11 +161,15 @@ class Windows:
         self._seen = np.zeros(len(self._strings), bool)
         self._index = _Index(self._strings)
         self._lengths = [len(item) for item in known]
+        self._plain = np.flatnonzero(self._covered(np.ones(len(self._owners), bool)) == 0)
+        names = list(known)
+        self._wholes = Wholes([names[index] for index in self._plain])
 
     def search(self, data: bytes) -> None:
         """Look for all of them."""
         for _, which in self._index.find(data):
             self._seen[which] = True
+        self._wholes.search(data)
 
     @property
     def strings(self) -> NDArray[np.uint8]:
@@ -110,12 +177,16 @@ class Windows:
         return self._strings
 
     def searchable(self) -> NDArray[np.int64]:
-        """Bytes of each item that its windows cover, [items]: 0 where it has none of its own."""
-        return self._covered(np.ones(len(self._owners), bool))[self._own]
+        """Bytes of each item by which it can be found, [items]: 0 where it is too short or too plain."""
+        counts = self._covered(np.ones(len(self._owners), bool))
+        counts[self._plain] = self._wholes.searchable()
+        return counts[self._own]
 
     def found(self) -> NDArray[np.int64]:
         """How many of them were found so far, [items]."""
-        return self._covered(self._seen[self._same])[self._own]
+        counts = self._covered(self._seen[self._same])
+        counts[self._plain] = self._wholes.found()
+        return counts[self._own]
 
     def _covered(self, which: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Bytes of each different item under the windows `which`."""
@@ -157,57 +228,6 @@ def _different_values(strings: NDArray[np.uint8]) -> NDArray[np.int64]:
     ordered = np.sort(strings, axis=1)
     found: NDArray[np.int64] = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1)
     return found
-
-
-class Texts:
-    """Texts to be found whole, of LEAST_TEXT_BYTES at least; shorter ones are not looked for.
-
-    A text counts only where it is not part of a longer one that was found there: "cat, flat style" is not
-    told by "black cat, flat style".
-    """
-
-    def __init__(self, texts: Sequence[bytes]) -> None:
-        known: dict[bytes, int] = {}
-        self._own = np.array([known.setdefault(text, len(known)) for text in texts], np.int64)
-        self._texts = list(known)
-        self._long = np.array([len(text) >= LEAST_TEXT_BYTES for text in known], bool)
-        self._seen = np.zeros(len(known), bool)
-        self._begin: dict[bytes, list[int]] = {}
-        for index, text in enumerate(self._texts):
-            if self._long[index]:
-                self._begin.setdefault(text[:LEAST_TEXT_BYTES], []).append(index)
-        begins = np.array([list(begin) for begin in self._begin], np.uint8).reshape(-1, LEAST_TEXT_BYTES)
-        self._groups = list(self._begin.values())
-        self._index = _Index(begins)
-
-    def search(self, data: bytes) -> None:
-        """Look for all of them."""
-        hits: list[tuple[int, int, int]] = []
-        for places, which in self._index.find(data):
-            for place, group in zip(places.tolist(), which.tolist(), strict=True):
-                hits += [
-                    (place, -len(self._texts[index]), index)
-                    for index in self._groups[group]
-                    if data.startswith(self._texts[index], place)
-                ]
-        reached = 0
-        for place, minus_length, index in sorted(hits):
-            if place - minus_length > reached:
-                self._seen[index] = True
-                reached = place - minus_length
-
-    @property
-    def strings(self) -> list[bytes]:
-        """The texts that are looked for."""
-        return [text for text, long in zip(self._texts, self._long, strict=True) if long]
-
-    def searchable(self) -> NDArray[np.int64]:
-        """Bytes of each text, [texts]: 0 where it is too short."""
-        return (np.array([len(text) for text in self._texts], np.int64) * self._long)[self._own]
-
-    def found(self) -> NDArray[np.int64]:
-        """Those of them that were found so far, [texts]."""
-        return self.searchable() * self._seen[self._own]
 
 
 def expected_by_chance(strings: Sequence[bytes] | NDArray[np.uint8], histogram: NDArray[np.int64]) -> float:

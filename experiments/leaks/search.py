@@ -27,7 +27,7 @@ from experiments.leaks.belongings import (
 )
 from experiments.leaks.capture import Crossed, read_capture
 from experiments.leaks.hidden import TooLargeError, uncover
-from experiments.leaks.needles import Texts, Windows, expected_by_chance
+from experiments.leaks.needles import Wholes, Windows, expected_by_chance
 from experiments.leaks.payloads import unframe
 from experiments.ownership import device_names, owned
 from experiments.preflight import read_trained_manifest
@@ -142,9 +142,10 @@ def search_run(run_dir: Path, progress: Callable[[str], None] = lambda text: Non
         capture = captures[f"{name}-eth0"]
         crossed = read_capture(run_dir / capture["file"], config["federation"]["port"])
         crossed.problems += _missing(capture, crossed)
-        received = clients[clients["client"] == name].set_index("round")["received_up_bytes"].dropna()
+        received = clients[clients["client"] == name].dropna(subset="received_up_bytes")
+        sizes = {int(row["round"]): int(row["received_up_bytes"]) for row in received.to_dict("records")}
         controls = _Controls(name, manifest["run"], told)
-        devices.append(_search(name, own, crossed, controls, received.astype(int).to_dict()))
+        devices.append(_search(name, own, crossed, controls, sizes))
     result = RunLeaks(run_dir, devices, [name for name in names if name not in captured])
     write_table(result.table(), run_dir / "leaks.csv")
     return result
@@ -177,7 +178,7 @@ class _Controls:
     def __init__(self, device: str, run: str, task: str) -> None:
         session = "0" * 32
         join = JoinRequest(client_id=device, session=session).SerializeToString()
-        self.texts = Texts([join.removesuffix(session.encode()), run.encode()])
+        self.texts = Wholes([join.removesuffix(session.encode()), run.encode()])
         self.windows = Windows([task.encode()])
 
     def search(self, data: bytes) -> None:
@@ -185,7 +186,7 @@ class _Controls:
         self.windows.search(data)
 
     def found(self) -> list[bool]:
-        return [*(self.texts.found() > 0), *(self.windows.found() > 0)]
+        return [bool(found) for found in (*self.texts.found(), *self.windows.found())]
 
 
 def _search(
@@ -193,21 +194,22 @@ def _search(
 ) -> DeviceLeaks:
     """All of one device; `received`: round -> bytes of its update that the server has."""
     windows = {form: Windows(images) for form in FORMS if (images := own.images(form))}
-    captions = [Texts(texts) for texts in dict.fromkeys(tuple(own.captions(form)) for form in TEXT_FORMS)]
+    captions = [Wholes(texts) for texts in dict.fromkeys(tuple(own.captions(form)) for form in TEXT_FORMS)]
+    finders: list[Windows | Wholes] = [*windows.values(), *captions]
     histogram = np.zeros(256, np.int64)
     problems, rounds = list(crossed.problems), dict[int, int]()
     searched = 0
     for data in _in_parts(_all(crossed, rounds, problems)):
         searched += len(data)
         histogram += np.bincount(np.frombuffer(data, np.uint8), minlength=256)
-        for needles in (*windows.values(), *captions, controls):
-            needles.search(data)
+        controls.search(data)
+        for finder in finders:
+            finder.search(data)
     shares = np.max([_share(needles) for needles in windows.values()], axis=0)
     pixels = np.array([len(image) for image in own.images(PIXELS)])
     lengths = np.array([len(text) for text in own.captions(TEXT)])
     told = np.any([texts.found() > 0 for texts in captions], axis=0)
-    needles = [*(kind.strings for kind in windows.values()), *(texts.strings for texts in captions)]
-    chance = sum(expected_by_chance(strings, histogram) for strings in needles)
+    chance = sum(expected_by_chance(finder.strings, histogram) for finder in finders)
     seen = sum(min(rounds.get(number, 0), count) for number, count in received.items())
     expected = sum(received.values())
     there = controls.found()

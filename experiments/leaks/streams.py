@@ -71,9 +71,11 @@ class Stream:
         data, there, others = bytearray(size), bytearray(size), []
         for offset, payload in self._pieces:
             end = offset + len(payload)
-            known, held = there[offset:end], data[offset:end]
-            if any(known) and any(k and h != p for k, h, p in zip(known, held, payload, strict=True)):
-                others.append(bytes(held))
+            if 1 in there[offset:end]:
+                triples = zip(there[offset:end], data[offset:end], payload, strict=True)
+                before = [(held, came) for known, held, came in triples if known]
+                if any(held != came for held, came in before):
+                    others.append(bytes(held for held, _ in before))
             data[offset:end] = payload
             there[offset:end] = b"\1" * len(payload)
         hole = there.find(0)

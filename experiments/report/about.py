@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
@@ -35,7 +35,7 @@ def question(run: RunFolder) -> str:
     }.get(scheme, f"a round of {scheme} {kind} fine-tuning")
     what = "the whole UNet" if full else f"LoRA adapters of rank {_ranks(run)}"
     if run.get("training.trainer") == "synthetic":
-        action = f"exchange updates of exactly the size of {model(run)} ({what})"
+        action = f"exchange synthetic updates in the layout of {what} of {model(run)}"
     else:
         action = f"train {what} of {model(run)}"
     if scheme == "federated":
@@ -63,12 +63,14 @@ def _ranks(run: RunFolder) -> str:
 def _ways(run: RunFolder) -> str:
     if run.get("network.channel"):
         return "on a wireless channel"
-    rates = {
-        way: [edge[way].get("rate_bps") for edge in links(run) if edge.get(way)] for way in ("up", "down")
-    }
-    if not any(rate for both in rates.values() for rate in both):
+    devices = run.manifest.get("topology", {}).get("ways", {})
+    access = [edge for edge in links(run) if edge.get("lower") in devices] or links(run)
+    up, down = (
+        words.span([edge[way].get("rate_bps") for edge in access if edge.get(way)], words.rate)
+        for way in ("up", "down")
+    )
+    if words.NOTHING in (up, down):
         return f"in the topology {run.get('network.topology', 'cell')}"
-    up, down = (words.span(rates[way], words.rate) for way in ("up", "down"))
     return f"on links of {up} up and {down} down"
 
 
@@ -156,7 +158,7 @@ def _final_loss(run: RunFolder) -> Iterable[tuple[str, str, str]]:
     if len(every) < 2:
         return []
     first, last = every["loss"].iloc[0], every["loss"].iloc[-1]
-    return [(f"{last:.4f}", "held-out loss at the end", f"{last / first - 1:+.1%} from {first:.4f}")]
+    return [(f"{last:.4f}", "held-out loss at the end", f"{words.signed(last / first - 1)} from {first:.4f}")]
 
 
 def setup(run: RunFolder) -> Markup:
@@ -187,9 +189,9 @@ NOT_SAID = "not on record"
 def _scheme(run: RunFolder) -> str:
     scheme = run.get("training.scheme", "federated")
     return {
-        "federated": "federated: devices train, the server aggregates",
-        "central": "central: devices send their images once, the server trains",
-        "local": "local: every device for itself, nothing is sent",
+        "federated": "federated",
+        "central": "central: devices send their images once",
+        "local": "local: every device for itself",
     }.get(scheme, str(scheme))
 
 
@@ -257,8 +259,8 @@ def _when(run: RunFolder) -> str:
     started, ended = run.manifest.get("started"), run.manifest.get("ended")
     if not started:
         return ""
-    begin = datetime.fromisoformat(started)
-    text = begin.strftime("%-d %B %Y, %H:%M UTC%z")
+    begin = datetime.fromisoformat(started).astimezone(UTC)
+    text = begin.strftime("%-d %B %Y, %H:%M UTC")
     return (
         f"{text}, {(datetime.fromisoformat(ended) - begin).total_seconds():.0f} s in all" if ended else text
     )

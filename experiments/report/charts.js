@@ -31,8 +31,20 @@ const phaseColours = {
 const PALETTE = ["--blue", "--orange", "--green", "--vermilion", "--purple", "--sky", "--grey", "--yellow"];
 const STYLES = { noto: "--grey", twemoji: "--blue", openmoji: "--orange", fluent: "--green" };
 
-// What all charts have in common.
-const plot = (options) => Plot.plot({ ...options, style: { fontSize: "12px", background: "none" } });
+// What all charts have in common. `describe` says of the row one points at: [title, name-value pairs, ...].
+function plot({ describe, ...options }) {
+  const chart = Plot.plot({ ...options, style: { fontSize: "12px", background: "none" } });
+  if (!describe) return chart;
+  let event = null;
+  const answer = () => (chart.value && event ? showTip(event, ...describe(chart.value)) : hideTip());
+  chart.addEventListener("pointermove", (moved) => { event = moved; answer(); });
+  chart.addEventListener("input", answer);
+  chart.addEventListener("pointerleave", hideTip);
+  return chart;
+}
+// Marks that make rows answer; bars answer as they are, points are ringed.
+const ring = { r: 5, fill: "none", stroke: "currentColor", strokeWidth: 1.5 };
+const unseen = { ...ring, strokeOpacity: 0 };
 const labelWidth = (labels, size = 7) => Math.min(140, 14 + size * d3.max(labels, (label) => String(label).length));
 const everyFew = (count, width) => {
   const step = Math.max(1, Math.ceil(count / Math.max(1, width / 36)));
@@ -55,6 +67,23 @@ function legend(keys) {
   return element("ul", { class: "legend" }, ...items);
 }
 
+// One tip for all charts, of text alone, kept within the window.
+const tip = element("div", { class: "tip", role: "status" });
+tip.hidden = true;
+document.body.append(tip);
+const hideTip = () => { tip.hidden = true; };
+
+function showTip(event, title, ...tables) {
+  tip.replaceChildren(element("b", {}, title), ...tables.map((pairs) => element("table", {}, element("tbody", {},
+    ...pairs.map(([name, value, now]) => element("tr", now ? { class: "now" } : {},
+      element("td", {}, name), element("td", {}, String(value))))))));
+  tip.hidden = false;
+  const { width, height } = tip.getBoundingClientRect();
+  const below = event.clientY + 18 + height <= innerHeight;
+  tip.style.left = `${Math.max(8, Math.min(event.clientX + 14, innerWidth - width - 8))}px`;
+  tip.style.top = `${below ? event.clientY + 18 : Math.max(8, event.clientY - height - 12)}px`;
+}
+
 // The devices a chart shows: all of them, or the largest by `value` until all are asked for.
 function chosen(rows, value, state) {
   if (rows.length <= MOST_DEVICES) return [rows, []];
@@ -72,21 +101,22 @@ charts.latency = (width) => {
   const rounds = table("rounds").filter((row) => row.latency_s != null);
   if (!rounds.length) return null;
   const within = Math.min(width, Math.max(300, 90 + 72 * rounds.length));
-  const described = (row) => [
-    `round ${row.round}`,
-    `latency ${inSeconds(row.latency_s)}`,
-    ...(row.bound_s == null ? [] : [`bound ${inSeconds(row.bound_s)} (${(row.latency_s / row.bound_s).toFixed(3)}×)`]),
-    ...(row.analytic_s == null ? [] : [`analytic ${inSeconds(row.analytic_s)}`]),
-    ...(row.cohort == null ? [] : [`${row.clients_finished} of ${row.cohort} devices finished`]),
-    ...(row.extrapolated ? ["extrapolated in part"] : []),
-  ].join("\n");
+  const describe = (row) => [`round ${row.round}`, [
+    ["latency", inSeconds(row.latency_s)],
+    ...(row.bound_s == null ? [] : [["bound", `${inSeconds(row.bound_s)} (${(row.latency_s / row.bound_s).toFixed(3)}×)`]]),
+    ...(row.analytic_s == null ? [] : [["analytic", inSeconds(row.analytic_s)]]),
+    ...(row.cohort == null ? [] : [["finished", `${row.clients_finished} of ${row.cohort} devices`]]),
+    ...(row.extrapolated ? [["extrapolated", "in part"]] : []),
+  ]];
   const mark = (name, colour) =>
     Plot.tickY(rounds.filter((row) => row[name] != null), { x: "round", y: name, stroke: colour, strokeWidth: 2.5 });
   return plot({
+    describe,
     width: within,
     height: 250,
     marginLeft: 48,
     marginTop: 24,
+    marginBottom: 40,
     x: { type: "band", domain: rounds.map((row) => row.round), label: "round", padding: 0.3, tickSize: 0,
       tickFormat: everyFew(rounds.length, within) },
     y: { label: "latency (s)", grid: true, nice: true, zero: true, ticks: 5 },
@@ -96,7 +126,7 @@ charts.latency = (width) => {
       mark("analytic_s", "var(--orange)"),
       mark("bound_s", "currentColor"),
       Plot.ruleY([0]),
-      Plot.tip(rounds, Plot.pointerX({ x: "round", y: "latency_s", title: described })),
+      Plot.dot(rounds, Plot.pointerX({ x: "round", y: "latency_s", ...unseen })),
     ],
   });
 };
@@ -113,14 +143,14 @@ charts.phases = (width, state) => {
     return lengths.filter(([, length]) => length > 0)
       .map(([phase, length]) => ({ client: row.client, phase, x1: end, x2: (end += length) }));
   });
-  const described = (row) => [
-    `${row.client}, mean of ${row.rounds} rounds`,
-    ...(isAway(row) ? [`turnaround ${inSeconds(row.turnaround_s)}`] : []),
-    ...data.phases.filter((phase) => row[`${phase}_s`] != null).map((phase) => `${phase} ${inSeconds(row[`${phase}_s`])}`),
-    ...(row.bound_s == null ? [] : [`bound ${inSeconds(row.bound_s)}`]),
-  ].join("\n");
+  const describe = (row) => [`${row.client}, mean of ${row.rounds} rounds`, [
+    ...(isAway(row) ? [["turnaround", inSeconds(row.turnaround_s)]] : []),
+    ...data.phases.filter((phase) => row[`${phase}_s`] != null).map((phase) => [phase, inSeconds(row[`${phase}_s`])]),
+    ...(row.bound_s == null ? [] : [["bound", inSeconds(row.bound_s)]]),
+  ]];
   const high = rows.length > MOST_DEVICES ? 12 : 24;
   return [...toolbar, plot({
+    describe,
     width,
     height: 44 + high * rows.length,
     marginLeft: labelWidth(rows.map((row) => row.client)),
@@ -132,7 +162,7 @@ charts.phases = (width, state) => {
     marks: [
       Plot.barX(bars, { x1: "x1", x2: "x2", y: "client", fill: "phase" }),
       Plot.tickX(rows.filter((row) => row.bound_s != null), { x: "bound_s", y: "client", strokeWidth: 2.5 }),
-      Plot.tip(rows, Plot.pointerY({ x: total, y: "client", title: described })),
+      Plot.dot(rows, Plot.pointerY({ x: total, y: "client", ...unseen })),
     ],
   })];
 };
@@ -145,15 +175,16 @@ const bytesChart = (way) => (width, state) => {
   if (!rows.length) return null;
   const largest = d3.max(rows, (row) => d3.max(levels, (level) => row[level]));
   const [scale, unit] = largest >= 1e9 ? [1e9, "GB"] : largest >= 1e6 ? [1e6, "MB"] : [1e3, "kB"];
-  const described = (row) => [
-    row.client,
-    ...levels.toReversed().map((level) => `${level.split("_")[0]} ${inBytes(row[level])}`),
-    ...(row[levels[0]] == null ? [] : [`wire / payload ${(row[levels[0]] / row[levels[2]]).toFixed(4)}`]),
-  ].join("\n");
+  const describe = (row) => [`${row.client}, mean of ${row.rounds} rounds`, [
+    ...levels.toReversed().map((level) => [level.split("_")[0], inBytes(row[level])]),
+    ["least possible", inBytes(row[`bound_${way}_bytes`])],
+    ...(row[levels[0]] == null ? [] : [["wire / payload", (row[levels[0]] / row[levels[2]]).toFixed(4)]]),
+  ]];
   const high = rows.length > MOST_DEVICES ? 12 : 24;
   const bar = (level, colour, inset) => Plot.barX(rows.filter((row) => row[level] != null), {
     x: (row) => row[level] / scale, y: "client", fill: colour, insetTop: high * inset, insetBottom: high * inset });
   return [...toolbar, plot({
+    describe,
     width,
     height: 44 + high * rows.length,
     marginLeft: labelWidth(rows.map((row) => row.client)),
@@ -167,7 +198,7 @@ const bytesChart = (way) => (width, state) => {
       bar(levels[1], "var(--blue)", 0.14),
       bar(levels[2], "var(--sky)", 0.26),
       Plot.tickX(rows, { x: (row) => row[`bound_${way}_bytes`] / scale, y: "client", strokeWidth: 2.5 }),
-      Plot.tip(rows, Plot.pointerY({ x: (row) => (row[levels[0]] ?? row[levels[2]]) / scale, y: "client", title: described })),
+      Plot.dot(rows, Plot.pointerY({ x: (row) => (row[levels[0]] ?? row[levels[2]]) / scale, y: "client", ...unseen })),
     ],
   })];
 };
@@ -179,9 +210,10 @@ const lossChart = (x, label) => (width) => {
   const styles = [...new Set(rows.map((row) => row.style))];
   const others = PALETTE.filter((name) => !Object.values(STYLES).includes(name));
   const colours = styles.map((style, index) =>
-    style === "all" ? "currentColor" : `var(${STYLES[style] ?? others[index % others.length]})`);
+    style === "all" ? "var(--ink)" : `var(${STYLES[style] ?? others[index % others.length]})`);
   const whole = x === "round" ? { tickFormat: "d", ticks: Math.min(d3.max(rows, (row) => row.round), width / 40) } : {};
   return [legend(styles.map((style, index) => [style, colours[index]])), plot({
+    describe: (row) => [`${row.style}, round ${row.round}`, [["loss", row.loss.toFixed(6)], ["at", inSeconds(row.t_s)]]],
     width,
     height: 280,
     marginLeft: 52,
@@ -191,10 +223,9 @@ const lossChart = (x, label) => (width) => {
     y: { label: "held-out denoising loss", grid: true, nice: true, ticks: 6 },
     color: { type: "ordinal", domain: styles, range: colours },
     marks: [
-      Plot.lineY(rows, { x, y: "loss", stroke: "style", strokeWidth: 1.75 }),
+      Plot.lineY(rows, { x, y: "loss", stroke: "style", strokeWidth: (row) => (row.style === "all" ? 3 : 1.75) }),
       Plot.dot(rows, { x, y: "loss", fill: "style", r: 2.75 }),
-      Plot.tip(rows, Plot.pointer({ x, y: "loss", title: (row) =>
-        [row.style, `round ${row.round}${row.t_s == null ? "" : ` at ${inSeconds(row.t_s)}`}`, `loss ${row.loss.toFixed(6)}`].join("\n") })),
+      Plot.dot(rows, Plot.pointer({ x, y: "loss", ...ring })),
     ],
   })];
 };
@@ -212,6 +243,7 @@ charts["training-loss"] = (width) => {
     legend(few ? devices.map((device, index) => [device, colours[index]])
       : [["each device", "var(--grey)"], ["mean", "var(--blue)"]]),
     plot({
+      describe: (row) => [`${row.client}, round ${row.round}`, [["training loss", row.loss.toFixed(6)]]],
       width,
       height: 240,
       marginLeft: 52,
@@ -224,8 +256,7 @@ charts["training-loss"] = (width) => {
         Plot.lineY(rows, { x: "round", y: "loss", stroke: "client", strokeWidth: few ? 1.75 : 0.75 }),
         Plot.dot(rows, { x: "round", y: "loss", fill: "client", r: few ? 2.75 : 1 }),
         few ? null : Plot.lineY(means, { x: "0", y: "1", stroke: "var(--blue)", strokeWidth: 2.5 }),
-        Plot.tip(rows, Plot.pointer({ x: "round", y: "loss", title: (row) =>
-          `${row.client}\nround ${row.round}\nloss ${row.loss.toFixed(6)}` })),
+        Plot.dot(rows, Plot.pointer({ x: "round", y: "loss", ...ring })),
       ],
     }),
   ];
@@ -240,6 +271,8 @@ charts.retrieval = (width) => {
   const facet = width > 600 ? { fx: "measure" } : { fy: "measure" };
   const percent = (value) => (value == null ? NONE : `${(100 * value).toFixed(1)} %`);
   return plot({
+    describe: (row) => [row.source, [[row.measure, percent(row.value)],
+      ...(row.low == null ? [] : [["95 % interval", `${percent(row.low)} to ${percent(row.high)}`]])]],
     width,
     height: width > 600 ? 60 + 22 * sources.length : 3 * (20 + 20 * sources.length) + 60,
     marginLeft: labelWidth(sources),
@@ -252,8 +285,7 @@ charts.retrieval = (width) => {
     marks: [
       Plot.ruleY(rows.filter((row) => row.low != null), { x1: "low", x2: "high", y: "source", stroke: "names", strokeWidth: 2, ...facet }),
       Plot.dot(rows, { x: "value", y: "source", fill: "names", r: 4, ...facet }),
-      Plot.tip(rows, Plot.pointer({ x: "value", y: "source", ...facet, title: (row) =>
-        `${row.source}\n${row.measure} ${percent(row.value)}\n${percent(row.low)} to ${percent(row.high)}` })),
+      Plot.dot(rows, Plot.pointer({ x: "value", y: "source", ...facet, ...ring, r: 7 })),
     ],
   });
 };
@@ -272,12 +304,13 @@ charts.channel = (width, state) => {
     span.lane === state.device && (span.phase === "download" || span.phase === "upload"));
   const domain = d3.extent(rows, (row) => row.t_s);
   const colours = { type: "ordinal", domain: ["down", "up"], range: ["var(--orange)", "var(--blue)"] };
-  const described = (row) =>
-    `${row.way}link at ${inSeconds(row.t_s)}\n${inBits(row.rate_bps)}\nSNR ${row.snr_db} dB\ncell ${row.cell}`;
+  const describe = (row) => [`${row.way}link at ${inSeconds(row.t_s)}`,
+    [["rate", inBits(row.rate_bps)], ["SNR", `${row.snr_db} dB`], ["cell", row.cell]]];
   const line = (y, label, last) => plot({
+    describe,
     width,
     height: last ? 190 : 170,
-    marginLeft: 52,
+    marginLeft: 66,
     marginTop: 24,
     marginBottom: last ? 38 : 20,
     x: { domain, label: last ? "emulated time since round 1 began (s)" : null },
@@ -285,13 +318,13 @@ charts.channel = (width, state) => {
     color: colours,
     marks: [
       Plot.lineY(rows, { x: "t_s", y, stroke: "way", curve: "step-after", strokeWidth: 1.5, clip: true }),
-      Plot.tip(rows, Plot.pointer({ x: "t_s", y, title: described })),
+      Plot.dot(rows, Plot.pointerX({ x: "t_s", y, ...ring, r: 3 })),
     ],
   });
   const used = plot({
     width,
     height: 52,
-    marginLeft: 62,
+    marginLeft: 66,
     marginTop: 4,
     marginBottom: 4,
     x: { domain, axis: null },

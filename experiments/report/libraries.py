@@ -42,9 +42,12 @@ class Library:
         return f"{self.package.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
+_D3_SHA256 = "97c8a3b5f4e4c638a55dd71ea4a18d6e7e5436e11f60d6643e47920c62646e70"
+_PLOT_SHA256 = "e803fe15fc5aa42b306678915babe8a91ed9903cde980c2cb991f8ee5824aad3"
+
 LIBRARIES = (
-    Library("d3", "7.9.0", "dist/d3.min.js", "D3HASH"),
-    Library("@observablehq/plot", "0.6.17", "dist/plot.umd.min.js", "PLOTHASH"),
+    Library("d3", "7.9.2", "dist/d3.min.js", _D3_SHA256),
+    Library("@observablehq/plot", "0.6.17", "dist/plot.umd.min.js", _PLOT_SHA256),
 )
 """In the order they must run. Both under the ISC licence."""
 

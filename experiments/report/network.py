@@ -28,7 +28,8 @@ def calibration(run: RunFolder) -> Section:
     missed = verdicts.count(False)
     tested = len(checks) - verdicts.count(None)
     note = "Before round 1 each link was measured by code that shares nothing with the code that set it up: "
-    note += f"{tested - missed} of {words.count(tested, 'check')} passed."
+    note += f"{tested - missed} of {words.count(tested, 'check')} passed"
+    note += f", {len(checks) - tested} had no time to be made." if len(checks) > tested else "."
     order = sorted(checks, key=lambda check: {False: 0, True: 1, None: 2}[check.get("passed")])
     rows = [
         [
@@ -87,7 +88,7 @@ def _configured(run: RunFolder) -> Markup:
             words.rate(spec.get("rate_bps")) if not run.get("network.channel") else "by the channel",
             words.milliseconds(spec.get("delay_s")),
             words.milliseconds(spec.get("jitter_s")),
-            words.percent(spec.get("loss")),
+            words.percent(spec.get("loss")) if not run.get("network.channel") else "by the channel",
             words.size(spec.get("queue_bytes")),
         ]
         for spec, way, names in groups.values()

@@ -50,14 +50,15 @@ def page(
     *,
     kicker: str = "fedcell",
     lead: Markup | str = "",
+    badge: str = "",
     scripts: Sequence[str] = (),
     data: Mapping[str, Any] | None = None,
 ) -> str:
     """The whole page as text, to be written as UTF-8.
 
-    `kicker` stands small above the title and `lead` below it. `scripts` run in order after everything is
-    there; they read `data` (JSON values, no NaN) from the element `#data`. Raises ValueError for
-    a script that would end its own element.
+    `kicker` stands small above the title and `lead` below it; a `badge` warns wherever one scrolls to.
+    `scripts` run in order after everything is there; they read `data` (JSON values, no NaN) from the element
+    `#data`. Raises ValueError for a script that would end its own element.
     """
     everything = [*scripts, (_HERE / "page.js").read_text()]
     for script in everything:
@@ -70,6 +71,7 @@ def page(
             title=title,
             kicker=kicker,
             lead=lead,
+            badge=badge,
             sections=sections,
             policy=_policy(everything),
             style=Markup(palette() + (_HERE / "page.css").read_text()),

@@ -68,9 +68,14 @@ def figures(values: Iterable[tuple[str, str, str]]) -> Markup:
 
 def callout(kind: Literal["good", "bad", "note"], title: str, lines: Iterable[Text] = ()) -> Markup:
     """A box that is seen first; its title says in words what its colour says."""
-    items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
+    said = [*lines]
+    if len(said) > 1:
+        items = Markup("").join(Markup("<li>{}</li>").format(line) for line in said)
+        html = Markup("<ul>{}</ul>").format(items)
+    else:
+        html = Markup("").join(Markup('<p class="only">{}</p>').format(line) for line in said)
     return Markup('<div class="callout {}" role="note"><p class="verdict">{}</p>{}</div>').format(
-        kind, title, Markup("<ul>{}</ul>").format(items) if items else ""
+        kind, title, html
     )
 
 

@@ -33,6 +33,7 @@ def render(run: RunFolder) -> str:
         contents(run),
         kicker="fedcell run",
         lead=about.lead(run),
+        badge="" if run.valid else "INVALID",
         scripts=[*libraries.read_all(), *charts],
         data=series.chart_data(run),
     )

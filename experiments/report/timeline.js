@@ -15,10 +15,6 @@ function timelineSpans() {
   return knownSpans;
 }
 
-const tip = element("div", { class: "tip", role: "status" });
-tip.hidden = true;
-document.body.append(tip);
-
 charts.timeline = (width, state) => {
   if (!data.timeline) return null;
   if (!state.spans) {
@@ -64,7 +60,7 @@ function timelineToolbar(state) {
     zoom(state, [middle - half, middle + half]);
   };
   return element("div", { class: "toolbar" }, select, button("‹ earlier", step(-1)), button("later ›", step(1)),
-    button("+", scaled(0.5)), button("−", scaled(2)), button("whole run", () => zoom(state, state.whole)));
+    button("+", scaled(0.5)), button("−", scaled(2)));
 }
 
 function zoom(state, [from, to], byOverview = false) {
@@ -90,9 +86,9 @@ function drawLanes(state) {
   const rounds = state.rounds.filter((span) => span.end > from && span.start < to);
   const step = Math.ceil(rounds.length / Math.max(1, state.width / 70));
   const size = { marginLeft: state.left, marginTop: 22, marginBottom: 38, marginRight: 12 };
-  // The server's open round lies behind what it does in it.
-  const order = d3.sort(bars, (span) => (span.phase === "round" ? 0 : 1));
   const bar = { x1: "start", x2: "end", y: "lane", fill: "phase", clip: true };
+  const wide = rounds.filter((span) => !span.open && span.start >= from && span.end <= to
+    && ((span.end - span.start) / (to - from)) * (state.width - state.left) > 64 && high > 11);
   const chart = plot({
     ...size,
     width: state.width,
@@ -106,8 +102,12 @@ function drawLanes(state) {
         strokeDasharray: "2,3" }),
       Plot.text(rounds.filter((_, index) => index % step === 0), { x: (span) => Math.max(span.start, from),
         text: (span) => `round ${span.round}`, frameAnchor: "top", textAnchor: "start", dy: -16, dx: 2, fill: "var(--muted)" }),
-      Plot.barX(order.filter((span) => !span.open), bar),
-      Plot.barX(order.filter((span) => span.open), { ...bar, fillOpacity: 0.35, stroke: "var(--vermilion)",
+      // The server's open rounds lie behind what it does in them.
+      Plot.barX(rounds.filter((span) => !span.open), { ...bar, insetRight: 1 }),
+      Plot.barX(bars.filter((span) => !span.open && span.phase !== "round"), bar),
+      Plot.text(wide, { x: (span) => (span.start + span.end) / 2, y: "lane", fill: "var(--muted)",
+        text: (span) => inSeconds(span.end - span.start) }),
+      Plot.barX(bars.filter((span) => span.open), { ...bar, fillOpacity: 0.35, stroke: "var(--vermilion)",
         strokeDasharray: "3,2", title: () => "did not end" }),
     ],
   });
@@ -116,7 +116,7 @@ function drawLanes(state) {
   addDragging(chart, state, scale, places);
   chart.addEventListener("pointermove", (event) => point(event, chart, state, scale, places));
   chart.addEventListener("pointerdown", (event) => point(event, chart, state, scale, places));
-  chart.addEventListener("pointerleave", () => { tip.hidden = true; });
+  chart.addEventListener("pointerleave", hideTip);
   chart.addEventListener("dblclick", () => zoom(state, state.whole));
   chart.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && !event.metaKey) return;  // Scrolling stays scrolling; pinching comes with ctrl.
@@ -124,7 +124,7 @@ function drawLanes(state) {
     const at = scale.invert(d3.pointer(event, chart)[0]), factor = Math.exp(event.deltaY / 300);
     zoom(state, [at - (at - from) * factor, at + (to - at) * factor]);
   }, { passive: false });
-  tip.hidden = true;
+  hideTip();
   chart.setAttribute("role", "img");
   chart.setAttribute("aria-label", "Phases of every device over time");
   state.view.replaceChildren(chart);
@@ -180,37 +180,25 @@ function point(event, chart, state, scale, { from, to, top, high }) {
     const inside = (one) => (one.start <= time && time <= one.end ? 0 : 1);
     return inside(a) - inside(b) || a.end - a.start - (b.end - b.start);
   });
-  tip.hidden = !span;
-  if (!span) return;
-  tip.replaceChildren(...(span.phase === "round" || lane === data.timeline.lanes[0]
-    ? aboutRound(span) : aboutDevice(span, state)));
-  const { width, height } = tip.getBoundingClientRect();
-  tip.style.left = `${Math.max(8, Math.min(event.clientX + 14, innerWidth - width - 8))}px`;
-  tip.style.top = `${event.clientY + 18 + height > innerHeight ? event.clientY - height - 12 : event.clientY + 18}px`;
+  if (!span) return hideTip();
+  showTip(event, ...(lane === data.timeline.lanes[0] ? aboutRound(span) : aboutDevice(span, state)));
 }
 
-function lines(pairs, now) {
-  const rows = pairs.map(([name, value]) =>
-    element("tr", name === now ? { class: "now" } : {}, element("td", {}, name), element("td", {}, value)));
-  return element("table", {}, element("tbody", {}, ...rows));
-}
+const took = (span) => (span.open ? "did not end" : inSeconds(span.end - span.start));
+const fromTo = (span) => ["from, to", `${span.start.toFixed(3)}, ${span.end.toFixed(3)} s`];
 
 function aboutRound(span) {
   const row = table("rounds").find((one) => one.round === span.round) ?? {};
-  const pairs = [[span.phase === "round" ? "latency" : span.phase, span.open ? "did not end" : inSeconds(span.end - span.start)],
-    ["from, to", `${span.start.toFixed(3)}, ${span.end.toFixed(3)} s`]];
+  const pairs = [[span.phase === "round" ? "latency" : span.phase, took(span), true], fromTo(span)];
   if (row.bound_s != null) pairs.push(["bound", inSeconds(row.bound_s)]);
   if (row.analytic_s != null) pairs.push(["analytic", inSeconds(row.analytic_s)]);
   if (row.cohort != null) pairs.push(["finished", `${row.clients_finished} of ${row.cohort} devices`]);
-  return [element("b", {}, `server · round ${span.round}`), lines(pairs)];
+  return [`server · round ${span.round}`, pairs];
 }
 
 function aboutDevice(span, state) {
   const row = state.rows.get(span.lane)?.get(span.round) ?? {};
-  const mine = (state.byLane.get(span.lane) ?? []).filter((one) => one.round === span.round);
-  const took = (one) => (one.open ? "did not end" : inSeconds(one.end - one.start));
-  const pairs = mine.map((one) => [one.phase, took(one)]);
-  const about = [["from, to", `${span.start.toFixed(3)}, ${span.end.toFixed(3)} s`]];
+  const about = [fromTo(span)];
   const way = { download: "down", upload: "up" }[span.phase];
   if (way && row[`payload_${way}_bytes`] != null) {
     const payload = row[`payload_${way}_bytes`];
@@ -222,12 +210,14 @@ function aboutDevice(span, state) {
     if (row.extrapolated) about.push(["extrapolated", "in part"]);
   }
   if (span.phase === "compute") {
-    if (row.steps != null) about.push(["steps", String(row.steps)]);
+    if (row.steps != null) about.push(["steps", row.steps]);
     if (row.cpu_s != null) about.push(["processor time", inSeconds(row.cpu_s)]);
     if (row.loss != null) about.push(["loss", row.loss.toFixed(4)]);
   }
   const outcome = row.outcome && row.outcome !== "finished" ? ` · ${row.outcome}` : "";
-  return [element("b", {}, `${span.lane} · round ${span.round} · ${span.phase}${outcome}`), lines(about), lines(pairs, span.phase)];
+  const phases = state.byLane.get(span.lane).filter((one) => one.round === span.round)
+    .map((one) => [one.phase, took(one), one.phase === span.phase]);
+  return [`${span.lane} · round ${span.round} · ${span.phase}${outcome}`, about, phases];
 }
 
 // All charts are defined: draw them, and again when their place changes its width.

@@ -57,6 +57,11 @@ def percent(share: Any) -> str:
     return NOTHING if missing(share) else f"{share * 100:.3g} %"
 
 
+def signed(share: float) -> str:
+    """`-0.488` -> `−48.8 %`."""
+    return f"{share * 100:+.1f} %".replace("-", "−")
+
+
 def times(value: Any) -> str:
     """`1.0412` -> `1.041×`."""
     return NOTHING if missing(value) else f"{value:.3f}×"

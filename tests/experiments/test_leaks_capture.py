@@ -71,7 +71,7 @@ def test_a_frame_that_was_damaged_on_the_link_is_not_in_the_stream(tmp_path: Pat
             lambda frames: frames[:1] + frames[2:],
             "1 directions of TCP connections began before the capture did",
         ),
-        (lambda frames: [*frames, datagram(DEVICE, SERVER, b"half", off=0x2000)], "1 IP fragments"),
+        (lambda frames: [*frames, datagram(DEVICE, SERVER, b"half", mf=1)], "1 IP fragments"),
         (lambda frames: [], "no connection"),
     ],
     ids=["a frame is missing", "no handshake", "no SYN", "no answer to it", "a fragment", "nothing"],

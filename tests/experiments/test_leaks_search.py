@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from experiments import ownership
 from experiments.cli import app
 from experiments.leaks import LeakError, RunLeaks, search_run
 from experiments.ownership import owned
@@ -41,6 +42,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append({"file_name": f"{number}.png", "text": f'drawing "{number:03d}", plain style'})
     (made / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     return made
+
+
+@pytest.fixture(autouse=True)
+def _no_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its images' size is all that is wanted of it."""
+    monkeypatch.setattr(ownership, "image_size", lambda config: SIZE)
 
 
 def make_run(

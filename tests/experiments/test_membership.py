@@ -43,8 +43,8 @@ def make_run(folder: Path, change: float) -> Path:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(membership, "_MOST", 24)
-    monkeypatch.setattr(membership, "_DRAWS", 2)
+    monkeypatch.setattr(membership, "_MOST", 16)
+    monkeypatch.setattr(membership, "_DRAWS", 1)
 
 
 def test_an_adapter_that_has_not_moved_tells_what_the_first_one_told(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_an_adapter_that_has_not_moved_tells_what_the_first_one_told(tmp_path: P
     assert result.attacks["loss"] == result.attacks["initial"]
     calibrated = result.attacks["calibrated"]
     assert (calibrated.auc, calibrated.auc_low, calibrated.auc_high) == (0.5, 0.5, 0.5)
-    assert result.round == 1 and result.members == result.non_members >= 24
+    assert result.round == 1 and result.members == result.non_members >= 16
     assert result.passes == pytest.approx(1.0, abs=0.1)
     table = pd.read_csv(run / "membership.csv")
     assert table["attack"].tolist() == ["loss", "initial", "calibrated"]
@@ -96,7 +96,7 @@ def test_devices_that_trained_alone_are_asked_for_their_own(tmp_path: Path) -> N
     said: list[str] = []
     result = membership_auc(run, said.append)
     assert [text.split()[0] for text in said] == ["dev0", "dev1"]
-    assert result.members >= 24 and result.attacks["calibrated"].auc != 0.5
+    assert result.members >= 16 and result.attacks["calibrated"].auc != 0.5
 
 
 def examples(names: list[str], style: str, group: str) -> Examples:

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from experiments.report.report import write_report
-from tests.experiments.report_runs import CELL, write_run
+from tests.experiments.report_runs import CELL, add_rare_tables, write_run
 from tests.experiments.test_report_page import EVIL
 
 PHONE: ViewportSize = {"width": 390, "height": 844}
@@ -53,6 +53,7 @@ def opened(
     browser: Browser, path: Path, size: ViewportSize = DESK, scheme: Literal["light", "dark"] = "light"
 ) -> Opened:
     page = browser.new_page(viewport=size, color_scheme=scheme)
+    page.set_default_timeout(10_000)
     seen = Opened(page)
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("console", lambda message: seen.complaints.append(message.text))
@@ -146,8 +147,8 @@ def test_dragging_zooms_in_and_a_double_click_shows_everything(browser: Browser,
     page = opened(browser, cell).page
     chart = page.locator("[data-chart=timeline] .view svg")
     chart.scroll_into_view_if_needed()
-    rounds = "[data-chart=timeline] .view [aria-label=text] text"
-    assert page.locator(rounds).all_text_contents() == [f"round {number}" for number in range(1, 7)]
+    rounds = page.locator("[data-chart=timeline] .view [aria-label=text] text", has_text="round")
+    assert rounds.all_text_contents() == [f"round {number}" for number in range(1, 7)]
     box = chart.bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2
@@ -155,10 +156,42 @@ def test_dragging_zooms_in_and_a_double_click_shows_everything(browser: Browser,
     page.mouse.down()
     page.mouse.move(box["x"] + 0.5 * box["width"], middle, steps=3)
     page.mouse.up()
-    assert 1 <= page.locator(rounds).count() <= 2
+    assert 1 <= rounds.count() <= 2
     page.mouse.dblclick(box["x"] + 0.5 * box["width"], middle)
-    assert page.locator(rounds).count() == 6
+    assert rounds.count() == 6
     page.close()
+
+
+def test_bars_say_exact_numbers_too(browser: Browser, cell: Path) -> None:
+    page = opened(browser, cell).page
+    latency_s = pd.read_csv(CELL / "rounds.csv")["latency_s"]
+    for bar, seconds in zip(
+        page.locator("[data-chart=latency] [aria-label=bar] rect").all(), latency_s, strict=True
+    ):
+        bar.hover(force=True)  # the bound lies across it
+        assert f"{seconds:.3f} s" in page.locator(".tip").inner_text()
+    page.locator("[data-chart=bytes-up] svg").hover(force=True)
+    wire = pd.read_csv(CELL / "clients.csv").groupby("client")["wire_up_bytes"].mean()
+    said = page.locator(".tip").inner_text()
+    assert any(f"{count / 1e3:.3f} kB" in said for count in wire), said
+    page.close()
+
+
+def test_what_only_some_runs_have_is_drawn(browser: Browser, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "r", devices=3)
+    add_rare_tables(run)
+    seen = opened(browser, write_report(run))
+    drawn = {
+        place.get_attribute("data-chart"): place.locator("svg").count()
+        for place in seen.page.locator(".chart").all()
+    }
+    assert drawn["retrieval"] == 1 and drawn["channel"] == 3 and drawn["loss-by-time"] == 1
+    assert all(drawn.values())
+    seen.page.get_by_label("device", exact=True).select_option("dev1")
+    assert seen.page.locator("[data-chart=channel] svg").count() == 3
+    assert seen.page.locator("[data-chart=timeline] title", has_text="did not end").count() == 1
+    assert seen.complaints == []
+    seen.page.close()
 
 
 def test_it_fits_a_phone(browser: Browser, cell: Path) -> None:

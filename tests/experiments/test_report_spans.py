@@ -67,8 +67,8 @@ def test_a_remote_device_is_away() -> None:
 def test_of_a_device_that_did_not_finish_tables_know_the_beginning() -> None:
     rounds = pd.DataFrame([{"round": 1, "start_s": 2.0, "latency_s": 5.0}])
     lengths = dict.fromkeys([f"{phase}_s" for phase in timeline.PHASES], 0.5) | {
-        "upload_s": None,
-        "wait_s": None,
+        "upload_s": float("nan"),
+        "wait_s": float("nan"),
     }
     clients = pd.DataFrame([{"round": 1, "client": "dev0", "outcome": "lost", "remote": False, **lengths}])
     found = [s for s in spans.from_tables(rounds, clients) if s.lane == "dev0"]

@@ -15,6 +15,10 @@ import pandas as pd
 import pytest
 
 from experiments import config
+from experiments.report.read import read_run
+from experiments.report.report import render
+from experiments.report.spans import SERVER, from_events
+from experiments.timeline import PHASES
 from proto.adapter import load_adapter
 from tests.conftest import CONFIGS, NOISE, REPOSITORY, fedcell, fedcell_json, traces, valid_run
 
@@ -88,6 +92,18 @@ def test_figures_can_be_drawn_again(smoke: dict[str, Any]) -> None:
     target.unlink()
     assert str(target) in fedcell_json("figures", smoke["run_dir"])["figures"]
     assert target.exists()
+
+
+def test_a_report_of_it_shows_every_phase_of_every_device(smoke: dict[str, Any]) -> None:
+    run = read_run(Path(smoke["run_dir"]))
+    clients = run.tables["clients"].set_index(["round", "client"])
+    found = [span for span in from_events(run.events) if span.lane != SERVER]
+    assert len(found) == len(clients) * len(PHASES) and all(span.ended for span in found)
+    for span in found:
+        in_table_s = clients.loc[(span.round, span.lane), f"{span.phase}_s"]
+        assert span.end_s - span.start_s == pytest.approx(in_table_s, abs=2e-6)
+    assert str(run.manifest["command"]).startswith("fedcell run ")
+    assert "exchange synthetic updates" in render(run)
 
 
 def test_there_is_nothing_to_evaluate_in_it(smoke: dict[str, Any]) -> None:
