@@ -81,8 +81,8 @@ def _factors(suite: Suite) -> Section:
     return Section(
         "By what factor",
         parts.join(table, limits),
-        note="Ratios of trials of one seed, with 95 % intervals where there are several, over all rounds that "
-        "ran: central training sends its images in the first. Below 1 it is the other way round.",
+        note="Ratios of trials of one seed, with 95 % intervals where there are several, over all rounds "
+        "that ran: central training sends its images in the first. Below 1 it is the other way round.",
     )
 
 

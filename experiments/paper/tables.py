@@ -140,6 +140,7 @@ def prepared(found: Measured) -> Measured:
     rows = found.devices.copy()
     wanted = ["client", "round", *(f"{phase}_s" for phase in PHASES)]
     wanted += ["energy_compute_j", "energy_radio_j", "feasible", "extrapolated", "bound_s", "profile"]
+    wanted += ["rate_up_bps", "rtt_s", "packet_loss", "congestion_control", "retransmitted_segments"]
     rows = rows.reindex(columns=[*rows.columns, *(c for c in wanted if c not in rows)])
     rows["own_s"] = rows[[f"{phase}_s" for phase in OWN_PHASES]].sum(axis=1, min_count=1)
     rows["feasible"] = ~rows["feasible"].isin([False, "False"])
@@ -155,6 +156,7 @@ def prepared(found: Measured) -> Measured:
         "latency_s",
         "bound_s",
     ]
+    wanted += ["devices", "wire_up_bytes", "wire_down_bytes"]
     rounds = rounds.reindex(columns=[*rounds.columns, *(c for c in wanted if c not in rounds)])
     server = trainers[["trial", "round", "compute_s"]].rename(columns={"compute_s": "server_s"})
     rounds = rounds.merge(server, on=["trial", "round"], how="left").fillna({"server_s": 0.0})
