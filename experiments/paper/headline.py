@@ -22,10 +22,10 @@ _WORSE = 1.01
 def headline(measured: Measured, losses: pd.DataFrame) -> pd.DataFrame:
     """A row a family, scheme and what it is held against (`full`, `central`).
 
-    `bytes_factor`, `latency_factor`: how many times less it sends in a mean round, and how many times less
-    time a round takes; `total_factor` the bytes of all rounds that ran; `loss_ratio` its final held-out loss
-    over the other's (bundled base). All are taken between trials of one seed. `break_even_rounds`: after so
-    many rounds it has sent as much as `central`, which sends images once, did in all of its rounds.
+    `bytes_factor`, `latency_factor`: how many times less it sends in all `rounds` that ran, and how many
+    times less time they took; `loss_ratio` its final held-out loss over the other's (bundled base). All are
+    taken between trials of one seed. `break_even_rounds`: after so many rounds it has sent as much as
+    `central`, which sends images once, did in all of its rounds.
     """
     trials = _by_trial(measured, losses)
     rows = []
@@ -39,7 +39,6 @@ def headline(measured: Measured, losses: pd.DataFrame) -> pd.DataFrame:
         both["extrapolated"] = both["extrapolated"] | both["extrapolated_other"]
         sent = both["bytes"].where(both["bytes"] > _NOTHING)
         both["bytes_factor"] = both["bytes_other"] / sent
-        both["total_factor"] = both["total_bytes_other"] / both["total_bytes"].where(both["bytes"] > _NOTHING)
         both["latency_factor"] = both["latency_s_other"] / both["latency_s"]
         both["loss_ratio"] = both["loss"] / both["loss_other"]
         once = both["total_bytes_other"].where(both["against"] == CENTRAL)
@@ -48,7 +47,7 @@ def headline(measured: Measured, losses: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-_FACTORS = ("bytes_factor", "total_factor", "latency_factor", "loss_ratio", "break_even_rounds")
+_FACTORS = ("rounds", "bytes_factor", "latency_factor", "loss_ratio", "break_even_rounds")
 
 
 def _by_trial(measured: Measured, losses: pd.DataFrame) -> pd.DataFrame:
@@ -64,23 +63,15 @@ def _by_trial(measured: Measured, losses: pd.DataFrame) -> pd.DataFrame:
                 "seed": seed,
                 "valid": bool(own["valid"].iloc[0]),
                 "extrapolated": bool(own["extrapolated"].any()),
+                "rounds": len(own),
                 "bytes": own["both_bytes"].mean(),
                 "total_bytes": own["both_bytes"].sum(),
                 "latency_s": own["latency_s"].mean(),
                 "loss": asked["loss"].iloc[-1] if len(asked) else float("nan"),
             }
         )
-    columns = [
-        "family",
-        "scheme",
-        "seed",
-        "valid",
-        "extrapolated",
-        "bytes",
-        "total_bytes",
-        "latency_s",
-        "loss",
-    ]
+    columns = ["family", "scheme", "seed", "valid", "extrapolated", "rounds"]
+    columns += ["bytes", "total_bytes", "latency_s", "loss"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -93,10 +84,11 @@ def claims(table: pd.DataFrame) -> Iterator[str]:
                 quality = f", final loss {loss - 1:+.1%}" if loss == loss else ""
                 sure = "" if row["valid"] else " (INVALID: do not quote)"
                 sure += " (with an extrapolated transfer)" if row["extrapolated"] else ""
+                sent = _times(row["bytes_factor"], "fewer bytes", "more bytes")
+                took = _times(row["latency_factor"], "less time", "more time")
                 yield (
-                    f"{FAMILIES[family].title}: {SCHEMES[scheme].title} against {row['against']}: "
-                    f"{_times(row['bytes_factor'], 'fewer bytes', 'more bytes')} a round, "
-                    f"{_times(row['latency_factor'], 'shorter rounds', 'longer rounds')}{quality}{sure}"
+                    f"{FAMILIES[family].title}: {SCHEMES[scheme].title} against {row['against']}, over "
+                    f"{row['rounds']:.0f} rounds: {sent}, {took}{quality}{sure}"
                 )
 
 
@@ -108,7 +100,7 @@ def where_not(table: pd.DataFrame, bandwidth: pd.DataFrame, energy: pd.DataFrame
         what = f"{FAMILIES[row['family']].title}: {SCHEMES[row['scheme']].title}"
         if row["latency_factor"] < 1:
             longer = 1 / row["latency_factor"]
-            yield f"{what} has longer rounds than {row['against']}: {longer:.2g} times as long."
+            yield f"{what} takes longer than {row['against']}: {longer:.2g} times."
         if row["against"] == FULL and row["bytes_factor"] < 1:
             yield f"{what} sends more than full: {1 / row['bytes_factor']:.2g} times as much."
         if row["against"] == CENTRAL and row["break_even_rounds"] == row["break_even_rounds"]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from experiments.config import ConfigError
-from experiments.paper.presets import CONGESTION_CONTROLS, Preset
+from experiments.paper.presets import CONGESTION_CONTROLS, SHARED, Preset
 from experiments.paper.schemes import BEST, FAMILIES, FULL, SCHEMES, FamilyName
 from experiments.sweep import Trial, trial
 
@@ -14,8 +14,6 @@ LABELS = ("part", "family", "setting", "point")
 """What every trial is labelled with, and its seed: `setting` is its scheme (runs' own tables have a column of
 that name), `point` says in words what of its part it is."""
 
-ALLOCATED = "lora-4"
-"""The scheme whose cell is divided in several ways."""
 CLIP_NORM = 1.0
 """To which devices clip updates before they add noise."""
 
@@ -95,10 +93,11 @@ def _paths(preset: Preset) -> Iterator[Point]:
 
 
 def _policies(preset: Preset) -> Iterator[Point]:
-    """Who gets which part of the cell for good; by need (network.sharing) it is that of `schemes`."""
+    """Who gets how much of the cell: by need, or a part for good."""
     for policy in preset.policies:
-        shares = ("network.sharing=fixed", f"network.cell.allocation={policy}")
-        yield Point("allocation", "sd15", ALLOCATED, policy, (f"rounds={preset.rounds}", *shares))
+        divided = ("network.sharing=fixed", f"network.cell.allocation={policy}")
+        changes = (f"rounds={preset.rounds}", *_UNLIKE_PLACES, *(() if policy == SHARED else divided))
+        yield Point("allocation", "sd15", "lora-4", policy, changes)
 
 
 def _learning(preset: Preset) -> Iterator[Point]:
@@ -117,6 +116,12 @@ _CELL_LINK = "up: {rate: 10mbit, delay: 20ms}, down: {rate: 20mbit, delay: 20ms}
 """That of configs/paper.yaml."""
 _ALIKE = "compute.profile=laptop_gpu"
 """Where links are what differs."""
+_UNLIKE_PLACES = tuple(
+    f"network.devices.{device}.{way}.rate={rate}mbit"
+    for device, rates in enumerate(((4, 8), (8, 16), (8, 16), (10, 20)))
+    for way, rate in zip(("up", "down"), rates, strict=True)
+)
+"""The phone at the edge of the cell, the desktop near its antenna."""
 _OWN_LINKS = (_ALIKE, "network.sharing=none")
 
 

@@ -53,7 +53,9 @@ class Preset:
     repeats: int
 
 
-POLICIES = ("equal", "proportional", "minmax")
+SHARED = "shared"
+POLICIES = (SHARED, "equal", "proportional", "minmax")
+"""By need (network.sharing=round_robin), and network.cell.allocation's."""
 
 CONGESTION_CONTROLS = ("cubic", "bbr")
 

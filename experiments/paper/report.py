@@ -66,8 +66,8 @@ def _factors(suite: Suite) -> Section:
             FAMILIES[row["family"]].title,
             SCHEMES[row["scheme"]].title,
             row["against"],
+            _number(row["rounds"]),
             _factor(row, "bytes_factor"),
-            _factor(row, "total_factor"),
             _factor(row, "latency_factor"),
             _percent(row, "loss_ratio"),
             _number(row["break_even_rounds"]),
@@ -75,14 +75,14 @@ def _factors(suite: Suite) -> Section:
         ]
         for row in suite.tables["headline"].to_dict("records")
     ]
-    head = ["model", "scheme", "against", "fewer bytes a round", "in total", "shorter rounds", "final loss"]
+    head = ["model", "scheme", "against", "rounds", "fewer bytes", "less time", "final loss"]
     table = parts.table([*head, "break-even, rounds", ""], rows, left=3)
     limits = parts.callout("note", "Where the claim does not hold, or not for good", suite.limits)
     return Section(
         "By what factor",
         parts.join(table, limits),
-        note="Ratios of trials of one seed, with 95 % intervals where there are several seeds. Below 1 it is "
-        "the other way round.",
+        note="Ratios of trials of one seed, with 95 % intervals where there are several, over all rounds "
+        "that ran: central training sends its images in the first. Below 1 it is the other way round.",
     )
 
 

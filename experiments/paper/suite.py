@@ -152,7 +152,9 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     if "scheme" not in table:
         return table
     first = [column for column in ("family", "part", "against") if column in table]
-    places = pd.DataFrame({"scheme": table["scheme"].map(list(SCHEMES).index, na_action="ignore")})
+    places = pd.DataFrame(
+        {"scheme": table["scheme"].map({name: place for place, name in enumerate(SCHEMES)})}
+    )
     for column in first:
         places[column] = pd.factorize(table[column])[0]
     return table.loc[places.sort_values([*first, "scheme"], kind="stable").index].reset_index(drop=True)

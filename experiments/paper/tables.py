@@ -13,7 +13,6 @@ import pandas as pd
 
 from experiments.paper.measured import HEAD, Measured
 from experiments.paper.over_seeds import over_seeds
-from experiments.paper.plan import ALLOCATED
 from experiments.timeline import PHASES
 from proto.exchange import TRAINER
 
@@ -102,20 +101,15 @@ def analytic(measured: Measured) -> pd.DataFrame:
 
 def allocation(measured: Measured) -> pd.DataFrame:
     """A row a policy, `shared` being by need: a round's latency."""
-    return over_seeds(_by_policy(measured.rounds), ["policy"], ["latency_s", "analytic_s"])
+    rounds = _part(measured.rounds, "allocation").rename(columns={"point": "policy"})
+    return over_seeds(rounds, ["policy"], ["latency_s", "analytic_s"])
 
 
 def allocation_by_device(measured: Measured) -> pd.DataFrame:
     """A row a policy and device: its own latency by phases."""
+    devices = _part(measured.devices, "allocation").rename(columns={"point": "policy"})
     phases = [f"{phase}_s" for phase in OWN_PHASES]
-    return over_seeds(_by_policy(measured.devices), ["policy", "client", "profile"], ["own_s", *phases])
-
-
-def _by_policy(table: pd.DataFrame) -> pd.DataFrame:
-    """Of cells that are divided, and of the same cell shared by need, with their `policy`."""
-    shared = table[(table["part"] == "schemes") & (table["scheme"] == ALLOCATED)].assign(policy="shared")
-    divided = _part(table, "allocation")
-    return pd.concat([shared, divided.assign(policy=divided["point"])], ignore_index=True)
+    return over_seeds(devices, ["policy", "client", "profile"], ["own_s", *phases])
 
 
 def secure(measured: Measured) -> pd.DataFrame:
@@ -146,6 +140,7 @@ def prepared(found: Measured) -> Measured:
     rows = found.devices.copy()
     wanted = ["client", "round", *(f"{phase}_s" for phase in PHASES)]
     wanted += ["energy_compute_j", "energy_radio_j", "feasible", "extrapolated", "bound_s", "profile"]
+    wanted += ["rate_up_bps", "rtt_s", "packet_loss", "congestion_control", "retransmitted_segments"]
     rows = rows.reindex(columns=[*rows.columns, *(c for c in wanted if c not in rows)])
     rows["own_s"] = rows[[f"{phase}_s" for phase in OWN_PHASES]].sum(axis=1, min_count=1)
     rows["feasible"] = ~rows["feasible"].isin([False, "False"])
@@ -161,6 +156,7 @@ def prepared(found: Measured) -> Measured:
         "latency_s",
         "bound_s",
     ]
+    wanted += ["devices", "wire_up_bytes", "wire_down_bytes"]
     rounds = rounds.reindex(columns=[*rounds.columns, *(c for c in wanted if c not in rounds)])
     server = trainers[["trial", "round", "compute_s"]].rename(columns={"compute_s": "server_s"})
     rounds = rounds.merge(server, on=["trial", "round"], how="left").fillna({"server_s": 0.0})

@@ -62,7 +62,7 @@ def test_presets_are_experiments_that_cover_what_was_asked_for(preset: Preset) -
     controls = {trial.experiment.network.congestion_control for trial in by_part["paths"]}
     assert controls == {"cubic", "bbr"}
     assert all(trial.experiment.dilation == 1 for trial in by_part["paths"])
-    assert len({trial.labels["point"] for trial in by_part["allocation"]}) == 3
+    assert len({trial.labels["point"] for trial in by_part["allocation"]}) == 4
 
 
 def test_means_over_seeds_take_the_valid_ones_and_say_what_is_missing() -> None:

@@ -9,7 +9,6 @@ from matplotlib.patches import Patch
 
 from experiments.figures import style
 from experiments.paper.figures import marks
-from experiments.paper.plan import ALLOCATED
 from experiments.paper.tables import OWN_PHASES
 
 
@@ -57,6 +56,5 @@ def draw(tables: marks.Tables) -> Figure:
         Line2D([], [], color="black", linewidth=1, linestyle=":", label="round, analytic model"),
     ]
     marks.legend(figure, [*handles, *marks.state_handles(table)])
-    trials = tables["trials"]
-    marks.note(figure, trials[trials["scheme"] == ALLOCATED], "allocation", "schemes")
+    marks.note(figure, tables["trials"], "allocation")
     return figure
