@@ -25,6 +25,10 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--slots", type=Path, help="folder of lock files that gate training to the cores")
     cli.add_argument("--reconnect", type=float, default=60, help="seconds to look for a lost server")
     cli.add_argument("--connect", type=float, default=10, help="seconds that one attempt to connect may take")
+    cli.add_argument("--adapters", type=Path, metavar="DIR", help="keep an adapter of its own here")
+    cli.add_argument(
+        "--collected", type=Path, metavar="DIR", help="be the server's trainer, on what devices have sent"
+    )
     cli.add_argument("--keepalive", type=float, default=60, help="seconds of silence until a ping")
     return cli
 
@@ -41,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
         reconnect_s=arguments.reconnect,
         connect_s=arguments.connect,
         keepalive_s=arguments.keepalive,
+        adapters=arguments.adapters,
+        collected=arguments.collected,
     )
     try:
         session.run()

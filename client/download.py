@@ -36,6 +36,7 @@ class Download:
                 f"a difference to the adapter of round {start.base_round}, which is not held here"
             )
         self.start = start
+        self._name = "delivery" if start.ask == pb.ASK_ACCEPT else "download"
         self.vector: Vector | None = np.empty(size, np.float32) if base is None else base
         """Shape (size,), decoded as far as it has come; None once it was taken out."""
         self._intake = Intake(start.payload_bytes)
@@ -43,7 +44,7 @@ class Download:
         self._message_bytes = 0
         self._events = events
         self._progress = Progress(events, "download_progress", start.round)
-        events.write("download_first", round=start.round, payload_bytes=start.payload_bytes)
+        events.write(f"{self._name}_first", round=start.round, payload_bytes=start.payload_bytes)
 
     @property
     def received(self) -> int:
@@ -83,7 +84,7 @@ class Download:
         """The whole vector, which is the caller's from now on."""
         assert self.vector is not None and self.complete
         self._events.write(
-            "download_end",
+            f"{self._name}_end",
             round=self.start.round,
             kind=self._kind,
             payload_bytes=self.received,

@@ -12,6 +12,7 @@ import uuid
 import zlib
 from dataclasses import asdict, dataclass
 from dataclasses import field as dataclass_field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -21,11 +22,12 @@ from client.counters import read_counters
 from client.device import Compute
 from client.download import Download
 from client.feedback import Feedback
+from client.own import OwnAdapter
 from client.presence import presence
 from client.progress import Progress
 from client.trainers import build_trainer
 from client.training import Trainer
-from client.upload import Update
+from client.upload import Receipt, Update, Upload
 from proto import federation_pb2 as pb
 from proto import federation_pb2_grpc
 from proto.adapter import Vector
@@ -72,6 +74,10 @@ class Session:
     """How long one attempt to connect may take."""
     keepalive_s: float = 60.0
     """How long the connection may be silent until it is probed."""
+    adapters: Path | None = None
+    """Where an adapter of its own is kept, round by round."""
+    collected: Path | None = None
+    """A folder of other devices' training data: this is the server's own trainer."""
 
     def __post_init__(self) -> None:
         self._session = uuid.uuid4().hex
@@ -84,7 +90,8 @@ class Session:
         """That of the last round where it trained one factor alone: a later one may bring the other only."""
         self._started_round = 0
         """The last round whose payload was whole: what it brought is in force here."""
-        self._unsent: Update | None = None
+        self._own = OwnAdapter(self.adapters)
+        self._unsent: Upload | Receipt | None = None
         self._feedback: Feedback | None = None
 
     def run(self) -> None:
@@ -126,7 +133,10 @@ class Session:
         if self._trainer is None:
             self.events.write("prepare_start")
             self._trainer = build_trainer(
-                joined.task_json, device_index=joined.device_index, device_count=joined.device_count
+                joined.task_json,
+                device_index=joined.device_index,
+                device_count=joined.device_count,
+                collected=self.collected,
             )
             self.events.write("prepare_end", examples=self._trainer.examples)
         registered = stub.Register(
@@ -221,11 +231,25 @@ class Session:
         held, self._held = self._held, None
         return held[1] if held is not None and held[0] == round_number else None
 
-    def _work(self, start: pb.RoundStart, payload: Vector) -> Update:
-        """Merge what there is to merge, and train: what goes up is how the trained factors have changed."""
+    def _work(self, start: pb.RoundStart, payload: Vector) -> Upload | Receipt:
+        """Do what the round asks for; what goes up for it."""
+        assert self._trainer is not None
+        self._started_round = start.round
+        ids = {"client_id": self.client_id, "session": self._session, "run_id": self._run_id}
+        key = pb.UploadKey(**ids, round=start.round, ask=start.ask)
+        if start.ask == pb.ASK_DATA:
+            told = {"loss": float("nan")}
+            return Upload(key, start.uplink_codec, self._trainer.data(), told, self.events)
+        if start.ask == pb.ASK_ACCEPT:
+            return Receipt(key, start.uplink_codec, self.events)
+        return self._train(key, start, payload)
+
+    def _train(self, key: pb.UploadKey, start: pb.RoundStart, payload: Vector) -> Update:
+        """Merge what there is to merge, and train: what goes up is how the trained factors have changed, or,
+        of an adapter of its own, nothing."""
         assert self._trainer is not None
         number, exchange, lora = start.round, exchange_of(start), self._lora
-        self._started_round = number
+        by_itself = start.ask == pb.ASK_REPORT
         progress = Progress(self.events, "compute_progress", number)
         # A profile's time runs from here; measured compute begins when a core is free.
         began = time.monotonic()
@@ -235,13 +259,16 @@ class Session:
             if self.compute.seconds_per_step is None:
                 self.events.write("compute_start", round=number)
             cpu = time.process_time()
-            adapter, merge = exchange.open(lora, payload, self._adapter)
+            held = self._own.before(number, self._trainer) if by_itself else self._adapter
+            adapter, merge = exchange.open(lora, payload, held)
             if (merge_layout := exchange.merge_layout(lora)) is not None:
                 self._trainer.merge(merge_layout, merge)
-            del payload, merge  # Of a round's merge nothing is left but the weights.
+            del payload, merge, held  # Of a round's merge nothing is left but the weights.
             result = self._trainer.train(
                 adapter, round_number=number, trained=exchange.trained, on_step=progress.report
             )
+            if by_itself:
+                self._own.keep(number, self._trainer.layout, result.vector)
             cpu = time.process_time() - cpu
         hold_s = self.compute.hold_s(result.steps, time.monotonic() - began)
         time.sleep(max(0.0, hold_s))
@@ -253,6 +280,9 @@ class Session:
             cpu_s=cpu,
             overrun_s=max(0.0, -hold_s),
         )
+        told = {"steps": result.steps, "loss": result.loss}
+        if by_itself:
+            return Update(key, start.uplink_codec, result.vector[:0], told, self.events)
         update = lora.take(result.vector, exchange.trained)
         np.subtract(update, lora.take(adapter, exchange.trained), out=update)
         self._adapter = None if exchange.trained == "AB" else adapter
@@ -263,16 +293,14 @@ class Session:
         if start.keep:
             self._held = number, adapter
             crc = zlib.crc32(adapter.data)
-        key = pb.UploadKey(client_id=self.client_id, session=self._session, run_id=self._run_id, round=number)
-        told = {"steps": result.steps, "loss": result.loss, "adapter_crc32": crc}
-        return Update(key, start.uplink_codec, update, told, self.events)
+        return Update(key, start.uplink_codec, update, {**told, "adapter_crc32": crc}, self.events)
 
     def _send(self, stub: federation_pb2_grpc.FederationStub) -> None:
         """Upload what there is to upload; a cut leaves it for the next connection."""
         if (update := self._unsent) is not None:
             taken = update.send(stub, timeout_s=self.reconnect_s)
             self._unsent = None
-            if taken and self._feedback is not None:
+            if taken and self._feedback is not None and isinstance(update, Update):
                 self._feedback.settle(update.vector, update.encoder, update.round_number)
             if self._trainer is not None:
                 self._trainer.anticipate(update.round_number + 1)

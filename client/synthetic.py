@@ -7,10 +7,12 @@ the real thing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
+from client.collected import collected_files
 from client.training import LocalResult, UnsupportedError
 from proto.adapter import AdapterLayout, Vector
 from proto.lora import Factors, LoraLayout, fresh_adapter
@@ -44,18 +46,52 @@ def initial_adapter(layout: AdapterLayout, seed: int) -> Vector:
     return vector
 
 
+_DATA_BYTES = 2**16
+"""Of synthetic training data, made at a time."""
+
+
+class SyntheticData:
+    """`payload_bytes` of images that nothing makes smaller; the same seed, the same. None is in memory."""
+
+    cpu_s = 0.0
+    """Not counted: a device would have them."""
+
+    def __init__(self, payload_bytes: int, seed: tuple[int, ...]) -> None:
+        self.payload_bytes = payload_bytes
+        self._seed = seed
+
+    def pieces(self, offset: int = 0) -> Iterator[bytes]:
+        """From byte `offset` on."""
+        for start in range(offset - offset % _DATA_BYTES, self.payload_bytes, _DATA_BYTES):
+            rng = np.random.default_rng((*self._seed, start))
+            yield rng.bytes(min(_DATA_BYTES, self.payload_bytes - start))[max(0, offset - start) :]
+
+
 class SyntheticTrainer:
     """A Trainer whose local step adds seeded Gaussian noise of a real update's size.
 
     It needs memory for one vector beside the adapter it is given. The noise of the round to come is drawn
     before it is due, so that its making is in no measured round, unless it is too large to be kept.
+    `raw`: how many images it has, and bytes of each, to be sent as they are. `collected` see build_trainer.
     """
 
-    def __init__(self, layout: AdapterLayout, *, device_index: int, steps: int, examples: int, seed: int):
+    def __init__(
+        self,
+        layout: AdapterLayout,
+        *,
+        device_index: int,
+        steps: int,
+        examples: int,
+        seed: int,
+        raw: tuple[int, int] = (0, 0),
+        collected: Path | None = None,
+    ) -> None:
         self.layout = layout
         self.examples = examples
         self._steps = steps
         self._seed = (seed, device_index)
+        self._images, self._image_bytes = raw
+        self._collected = collected
         self._drawn: dict[int, Vector] = {}
         self.anticipate(1)
 
@@ -68,6 +104,9 @@ class SyntheticTrainer:
         on_step: Callable[[int], None] = lambda step: None,
     ) -> LocalResult:
         """As Trainer.train, with no work in it."""
+        if self._collected is not None:
+            self._steps *= len(collected_files(self._collected))
+            self._collected = None
         vector = self._drawn.pop(round_number, None)
         if vector is None:
             vector = self._draw(round_number)
@@ -78,6 +117,14 @@ class SyntheticTrainer:
             lora.put(vector, frozen, lora.take(adapter, frozen))
         on_step(self._steps)
         return LocalResult(vector, loss=float("nan"), steps=self._steps)
+
+    def initial(self) -> Vector:
+        """As Trainer.initial."""
+        return initial_adapter(self.layout, self._seed[0])
+
+    def data(self) -> SyntheticData:
+        """As Trainer.data: images alone, for captions are few bytes beside them."""
+        return SyntheticData(self._images * self._image_bytes, (*self._seed, 0xDA7A))
 
     def merge(self, layout: AdapterLayout, vector: Vector) -> None:
         """As Trainer.merge, with nothing beneath the adapter to add to."""

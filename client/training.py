@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -30,6 +30,20 @@ class LocalResult:
     steps: int
 
 
+class Source(Protocol):
+    """A payload that gives the same bytes from any offset on, as often as it is asked."""
+
+    @property
+    def payload_bytes(self) -> int: ...
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time spent on making it, in seconds."""
+        ...
+
+    def pieces(self, offset: int = 0) -> Iterator[bytes]: ...
+
+
 class Trainer(Protocol):
     """Local training of one device."""
 
@@ -51,6 +65,17 @@ class Trainer(Protocol):
         The other factor's values are in the result as they were, bit for bit. The same seed, device,
         round, adapter and factors give the same result. `on_step` is told the number of steps done.
         Raises UnsupportedError for a factor where there is no LoRA.
+        """
+        ...
+
+    def initial(self) -> Vector:
+        """The run's initial adapter, shape (layout.size,), the caller's own: where none comes down."""
+        ...
+
+    def data(self) -> Source:
+        """The training data as they are, ready to be sent: images, and their captions.
+
+        Only where the task says `raw`: they are made ready before anything is measured.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""An update on its way up: encoded while it is sent, and sent on from where a cut left it."""
+"""What goes up, an update or training data: made while it is sent, and sent on from where a cut left it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from client.counters import read_counters
 from client.progress import Progress
+from client.training import Source
 from proto import codecs, federation_pb2_grpc
 from proto import federation_pb2 as pb
 from proto.adapter import Vector
@@ -26,23 +27,18 @@ _DAMAGED_ATTEMPTS = 5
 """How often an update is sent on after the server found it damaged; cuts do not count."""
 
 
-class Update:
-    """A device's update of one round until the server has it, or has turned it down.
+class Upload:
+    """A payload until the server has it, or has turned it down.
 
-    Holds `vector`, shape (size,), the difference to the adapter that came down, and never more of its
-    encoding than is being sent: a segment gives the same bytes whenever it is encoded again. `told` are the
-    fields of UploadHeader that say how it came about.
+    `codec` names what `source` gives; `told` are the fields of UploadHeader that say how it came about.
     """
 
     def __init__(
-        self, key: pb.UploadKey, codec: str, vector: Vector, told: Mapping[str, Any], events: EventLog
+        self, key: pb.UploadKey, codec: str, source: Source, told: Mapping[str, Any], events: EventLog
     ) -> None:
         self.round_number = key.round
-        self.vector = vector
-        self._key, self._codec = key, codecs.parse(codec)
+        self._key, self._codec, self._source = key, codec, source
         self._told, self._events = told, events
-        name = np.frombuffer(key.client_id.encode(), np.uint8)
-        self.encoder = SegmentEncoder(self._codec, vector, (key.round, *name.tolist()))
         self._attempt = 0
         self._failure: CodecError | None = None
 
@@ -72,10 +68,10 @@ class Update:
     def _parts(self, offset: int) -> Iterator[pb.UploadPart]:
         """Header and chunks; gRPC takes the next part when the last is on its way."""
         try:
-            pieces = self.encoder.pieces(offset)
+            pieces = self._source.pieces(offset)
             first = next(pieces, b"")
             if self._attempt == 1:
-                length = self.encoder.segments.payload_bytes
+                length = self._source.payload_bytes
                 self._write("encode_end", payload_bytes=length, **asdict(read_counters()))
             self._write("upload_start", attempt=self._attempt, offset=offset)
             yield pb.UploadPart(header=self._header(offset))
@@ -90,8 +86,8 @@ class Update:
         return pb.UploadHeader(
             key=self._key,
             attempt=self._attempt,
-            codec=self._codec.name,
-            payload_bytes=self.encoder.segments.payload_bytes,
+            codec=self._codec,
+            payload_bytes=self._source.payload_bytes,
             offset=offset,
             **self._told,
         )
@@ -102,13 +98,46 @@ class Update:
             status=pb.Status.Name(reply.status),
             reason=reply.reason,
             attempts=self._attempt,
-            encode_cpu_s=self.encoder.cpu_s,
+            encode_cpu_s=self._source.cpu_s,
             **asdict(read_counters()),
         )
         taken = reply.status in (pb.STATUS_OK, pb.STATUS_ALREADY_HELD)
         if not taken:
-            log.warning("round %d: update not taken: %s", self.round_number, reply.reason)
+            log.warning("round %d: upload not taken: %s", self.round_number, reply.reason)
         return taken
 
     def _write(self, event: str, **fields: object) -> None:
         self._events.write(event, round=self.round_number, **fields)
+
+
+class Update(Upload):
+    """A device's update of one round.
+
+    Holds `vector`, shape (size,), the difference to the adapter that came down, and never more of its
+    encoding than is being sent: a segment gives the same bytes whenever it is encoded again.
+    """
+
+    def __init__(
+        self, key: pb.UploadKey, codec: str, vector: Vector, told: Mapping[str, Any], events: EventLog
+    ) -> None:
+        self.vector = vector
+        name = np.frombuffer(key.client_id.encode(), np.uint8)
+        parsed = codecs.parse(codec)
+        self.encoder = SegmentEncoder(parsed, vector, (key.round, *name.tolist()))
+        super().__init__(key, parsed.name, self.encoder, told, events)
+
+
+class Receipt:
+    """Tells the server that the adapter of its last round has come whole."""
+
+    def __init__(self, key: pb.UploadKey, codec: str, events: EventLog) -> None:
+        self.round_number = key.round
+        self._header = pb.UploadHeader(key=key, attempt=1, codec=codec, loss=float("nan"))
+        self._events = events
+
+    def send(self, stub: federation_pb2_grpc.FederationStub, timeout_s: float) -> bool:
+        """As Upload.send; there is nothing to resume."""
+        reply = stub.Upload(iter([pb.UploadPart(header=self._header)]), timeout=timeout_s)
+        status = pb.Status.Name(reply.status)
+        self._events.write("accepted", round=self.round_number, status=status, **asdict(read_counters()))
+        return reply.status in (pb.STATUS_OK, pb.STATUS_ALREADY_HELD)

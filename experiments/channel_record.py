@@ -17,6 +17,7 @@ from emulation.channel import DIRECTIONS
 from emulation.channel_driver import Command
 from emulation.link import FRAME_BYTES, SEGMENT_BYTES, AccessLink
 from experiments.timeline import ClientRound, Round
+from proto.exchange import TRAINER
 
 COLUMNS = ["device", "direction", "cell", "distance_m", "snr_db", "rate_bps", "loss", "up"]
 """Of both, after the time; `rate_bps` as commanded, in emulated bit/s, and 0 while the link is down."""
@@ -24,9 +25,11 @@ COLUMNS = ["device", "direction", "cell", "distance_m", "snr_db", "rate_bps", "l
 _TRANSFERS = {
     "download": ("down", "download_start", ("download_end",)),
     "upload": ("up", "upload_start", ("upload_received", "encode_end")),
+    "delivery": ("down", "delivery_start", ("delivery_end",)),
 }
 """phase -> direction, the mark it begins with, and those that have its payload's size: as it came, or what an
 upload that has not come can be at most."""
+_PARTS = ["bound_download_s", "compute_s", "bound_upload_s"]
 
 
 class ChannelLog:
@@ -115,7 +118,7 @@ class Commanded:
 
 
 def with_bounds(
-    clients: pd.DataFrame, rounds: Iterable[Round], commanded: Commanded, links: Mapping[str, AccessLink]
+    clients: pd.DataFrame, rounds: Sequence[Round], commanded: Commanded, links: Mapping[str, AccessLink]
 ) -> pd.DataFrame:
     """clients.csv with its bounds by what the links were commanded to be while they were needed.
 
@@ -125,8 +128,9 @@ def with_bounds(
         return clients
     bounded = clients.copy()
     places = {(row["round"], row["client"]): index for index, row in clients.iterrows()}
-    for client in (client for one in rounds for client in one.clients.values()):
+    for client in (client for one in rounds for client in one.clients.values() if client.client in links):
         place = places[client.round, client.client]
+        bounds: dict[str, float] = {}
         for phase, (direction, begin, sizes) in _TRANSFERS.items():
             start_s, payload = client.time(begin), _payload_bytes(client, sizes)
             if start_s is None or payload is None:
@@ -134,17 +138,22 @@ def with_bounds(
             bits = payload * 8 * FRAME_BYTES / SEGMENT_BYTES
             delay_s = getattr(links[client.client], direction).delay_s
             least_s = commanded.least_s(client.client, direction, start_s, bits)
-            bounded.loc[place, f"bound_{phase}_s"] = least_s + delay_s
-    bounded["bound_s"] = bounded[["bound_download_s", "compute_s", "bound_upload_s"]].sum(
-        axis=1, skipna=False
-    )
+            column = "bound_upload_s" if phase == "upload" else "bound_download_s"
+            bounds[column] = bounds.get(column, 0.0) + least_s + delay_s
+        for column, bound in bounds.items():
+            bounded.loc[place, column] = bound
+    bounded["bound_s"] = bounded[_PARTS].sum(axis=1, skipna=False)
+    # Nobody there does all of it.
+    central = bounded["round"].isin([one.number for one in rounds if one.scheme == "central"])
+    bounded.loc[central, "bound_s"] = bounded.loc[central, _PARTS].sum(axis=1, min_count=1)
     return bounded
 
 
 def contradictions(rounds: Iterable[Round], commanded: Commanded) -> list[str]:
     """Transfers faster than their links were: each makes the run invalid."""
     found = []
-    for client in (client for one in rounds for client in one.clients.values()):
+    everyone = (client for one in rounds for client in one.clients.values())
+    for client in (client for client in everyone if client.client != TRAINER):
         for phase, (direction, begin, sizes) in _TRANSFERS.items():
             took_s = client.phase_s(phase)
             if client.outcome != "finished" or took_s is None:

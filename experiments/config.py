@@ -21,6 +21,7 @@ from experiments import computing, round_needs
 from experiments.config_aggregation import Aggregation
 from experiments.config_compute import Compute
 from experiments.config_network import Device, Network
+from experiments.config_schemes import Central, Scheme, refuse_what_means_nothing
 from experiments.config_section import Section
 from experiments.units import Duration, Fraction
 from proto import codecs
@@ -43,6 +44,8 @@ class Adapter(Section):
 
 
 class Training(Section):
+    scheme: Scheme = "federated"
+    """Who trains on whose data; see experiments/config_schemes.py."""
     trainer: Literal["diffusion", "synthetic"] = "diffusion"
     data: str = "emoji"
     """`emoji`, or a folder of images with metadata.jsonl."""
@@ -152,6 +155,7 @@ class Experiment(Section):
     """`bundled`, `sd15` (its layout only), or a Stable Diffusion checkpoint folder or hub name."""
     adapter: Adapter = Adapter()
     training: Training = Training()
+    central: Central = Central()
     compute: Compute = Compute()
     uplink: Uplink = Uplink()
     downlink: Downlink = Downlink()
@@ -199,6 +203,11 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _fits_the_scheme(self) -> Self:
+        refuse_what_means_nothing(self)
+        return self
+
+    @model_validator(mode="after")
     def _can_select(self) -> Self:
         federation = self.federation
         try:
@@ -242,6 +251,8 @@ class Experiment(Section):
     def _divide_the_cell(self) -> None:
         """By what a usual round asks of its devices."""
         try:
+            if self.training.scheme != "federated":
+                raise ValueError(f"is divided for rounds of updates; training.scheme={self.training.scheme}")
             needs = round_needs.needs(self, round_needs.USUAL_ROUND)
             if needs is None:
                 raise ValueError("how long devices train is measured; a division needs compute.profile")

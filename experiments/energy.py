@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 
 
 def with_energy(clients: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
-    """clients.csv with `energy_compute_j`, `energy_radio_j`, and `feasible`: whether training fits memory."""
-    devices = experiment.expanded_devices()
-    profiles = {name: computing.profile_of(experiment, device) for name, device in devices}
-    fits = computing.feasible(experiment)
+    """clients.csv with `energy_compute_j`, `energy_radio_j`, and `feasible`: whether training fits.
+
+    All three are of who trains or sends; the server's own trainer has no radio.
+    """
+    powers_w, fits = computing.powers_w(experiment), computing.feasible(experiment)
     network = experiment.network
     send_w, receive_w = network.power.transmit_w(network.channel), network.power.receive
     rows = clients.to_dict("records")
-    powers = [profile.power_w if (profile := profiles[row["client"]]) else None for row in rows]
     return clients.assign(
-        energy_compute_j=[_energy_j(p, row["compute_s"]) for p, row in zip(powers, rows, strict=True)],
+        energy_compute_j=[_energy_j(powers_w.get(row["client"]), row["compute_s"]) for row in rows],
         energy_radio_j=[
             _energy_j(None if row["remote"] else send_w, row["upload_s"])
             + _energy_j(receive_w, row["download_s"] if receive_w else 0.0)
             for row in rows
         ],
-        feasible=pd.Series([fits[row["client"]] for row in rows], index=clients.index, dtype=object),
+        feasible=pd.Series([fits.get(row["client"]) for row in rows], index=clients.index, dtype=object),
     )
 
 

@@ -42,7 +42,8 @@ from experiments import retrieval
 from experiments.figures import style as look
 from experiments.preflight import EvaluationError, read_trained_manifest
 from experiments.record import json_rows, write_table
-from proto.adapter import AdapterLayout, LayoutError, Vector, load_adapter
+from experiments.trained import owners, read_adapters
+from proto.adapter import AdapterLayout, LayoutError, Vector
 
 ALL = "all"
 """The row of evaluation.csv that stands for every style together."""
@@ -111,6 +112,9 @@ def evaluate_run(
     """Evaluate every adapter in `run_dir`; writes evaluation.csv, figures/loss.* and figures/samples.*, and
     if asked for retrieval.csv.
 
+    Where devices have adapters of their own, evaluation_devices.csv has their losses, evaluation.csv the
+    means over devices, and what is drawn is drawn by the first device.
+
     Raises EvaluationError when `run_dir` is no run, of a trainer that trains nothing, or of data that has no
     retrieval; BaseError and DataError when its base model or its data set is gone.
     """
@@ -118,7 +122,8 @@ def evaluate_run(
     config = manifest["config"]
     if with_retrieval and config["training"]["data"] != "emoji":
         raise EvaluationError(f"{run_dir} was trained on its own images: retrieval is of training.data=emoji")
-    adapters = _read_adapters(run_dir)
+    devices = owners(run_dir)
+    adapters = read_adapters(run_dir, devices[0])
     # Not torch's own threads: where anything else runs, they wait for each other at every operation.
     limit_threads()
     base = load_base(config["base"])
@@ -126,14 +131,24 @@ def evaluate_run(
     held_out = load_held_out(config["training"]["data"], base.image_size)
     questions = Questions(base, held_out)
     rows = []
-    for number, answers in zip(models, in_parallel(questions.ask, models.values()), strict=True):
-        rows += [{"round": number, **row} for row in answers]
-        progress(f"round {number}: held-out loss {rows[-1]['loss']:.4f}")
+    for device in devices:
+        asked = models
+        if device != devices[0]:
+            own = read_adapters(run_dir, device)
+            asked = {number: _unet(base, config["adapter"], number, *own[number]) for number in own}
+        for number, answers in zip(asked, in_parallel(questions.ask, asked.values()), strict=True):
+            rows += [{"round": number, "device": device, **row} for row in answers]
+            progress(f"{device} round {number}: held-out loss {rows[-1]['loss']:.4f}".lstrip())
     losses = pd.DataFrame(rows)
+    if devices != [""]:
+        write_table(losses, run_dir / "evaluation_devices.csv")
+        losses = losses.groupby(["round", "style"], sort=False, as_index=False).mean(numeric_only=True)
+    losses = losses[["round", "style", "loss", "examples"]].astype({"examples": int})
     write_table(losses, run_dir / "evaluation.csv")
     progress("drawing samples")
     first, last = min(set(models) - {0}), max(models)
-    stages = {0: "before", first: f"round {first}", last: f"round {last}"}
+    by = f", {devices[0]}" if devices[0] else ""
+    stages = {0: "before", first: f"round {first}{by}", last: f"round {last}{by}"}
     prompts = _prompts(config["training"]["data"], held_out)
     drawn = in_parallel(
         lambda number: _draw_samples(base, models[number], prompts, config["seed"]), stages.keys()
@@ -146,7 +161,7 @@ def evaluate_run(
     found = None
     if with_retrieval:
         progress("drawing for retrieval")
-        found = style_retrieval(base, {f"round {number}": models[number] for number in (0, last)})
+        found = style_retrieval(base, {"round 0": models[0], f"round {last}{by}": models[last]})
         write_table(found, run_dir / "retrieval.csv")
     return Evaluation(run_dir, losses, figures, found)
 
@@ -163,16 +178,24 @@ class Scorer:
         self._questions = Questions(self._base, load_held_out("emoji", self._base.image_size), per_style)
 
     def losses(self, run_dir: Path, first: int = 0) -> dict[int, float]:
-        """Round, from `first` on -> held-out loss over every style. Raises EvaluationError."""
-        models = self._models(run_dir, first)
-        answers = in_parallel(self._questions.ask, models.values())
-        return {number: rows[-1]["loss"] for number, rows in zip(models, answers, strict=True)}
+        """Round, from `first` on -> held-out loss over every style, the mean of devices that have adapters of
+        their own. Raises EvaluationError."""
+        losses: dict[int, list[float]] = {}
+        for device in owners(run_dir):
+            models = self._models(run_dir, first, device)
+            answers = in_parallel(self._questions.ask, models.values())
+            for number, rows in zip(models, answers, strict=True):
+                losses.setdefault(number, []).append(rows[-1]["loss"])
+        return {number: float(np.mean(values)) for number, values in losses.items()}
 
     def retrieval(self, run_dir: Path, split: Split, count: int, part: int, parts: int) -> Answers:
-        """Of the last round's adapter, by `count` names: the `part`-th of `parts` disjoint sets of them."""
+        """Of the last round's adapter, by `count` names: the `part`-th of `parts` disjoint sets of them.
+
+        Where devices have adapters of their own, of the first one's.
+        """
         gallery = load_gallery(split)
         names = spread(gallery.names, count * parts)[part::parts].tolist()
-        model = list(self._models(run_dir, -1).values())[-1]
+        model = list(self._models(run_dir, -1, owners(run_dir)[0]).values())[-1]
         return ask_gallery(self._base, model, gallery, names)
 
     def ceiling(self, split: Split, count: int) -> Answers:
@@ -180,24 +203,12 @@ class Scorer:
         gallery = load_gallery(split)
         return _ceiling(self._base, gallery, spread(gallery.names, count).tolist())
 
-    def _models(self, run_dir: Path, first: int) -> dict[int, VectorUNet]:
+    def _models(self, run_dir: Path, first: int, owner: str) -> dict[int, VectorUNet]:
         """By round, from `first` on; -1: the last alone."""
         config = read_trained_manifest(run_dir)["config"]
-        adapters = _read_adapters(run_dir)
+        adapters = read_adapters(run_dir, owner)
         wanted = [max(adapters)] if first < 0 else [number for number in adapters if number >= first]
         return {n: _unet(self._base, config["adapter"], n, *adapters[n]) for n in wanted}
-
-
-def _read_adapters(run_dir: Path) -> dict[int, tuple[AdapterLayout, Vector]]:
-    """Round -> global adapter after it, in order; round 0 is the one that training began with."""
-    paths = sorted((run_dir / "adapters").glob("round-*.safetensors"))
-    try:
-        adapters = {int(path.stem.removeprefix("round-")): load_adapter(path) for path in paths}
-    except ValueError as error:
-        raise EvaluationError(f"{run_dir}: {error}") from error
-    if 0 not in adapters or len(adapters) < 2:
-        raise EvaluationError(f"{run_dir} has no adapters of round 0 and a later one: no round was finished")
-    return adapters
 
 
 def in_parallel(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:

@@ -21,11 +21,12 @@ from emulation import host_process
 from emulation.backend import Direction, LinkCounters
 from emulation.launcher import Launcher
 from emulation.topology import Network
-from experiments import model, remote
+from experiments import computing, model, remote
 from experiments.config import Experiment
 from experiments.live import EventTail, Progress
 from experiments.remote import Forwarder
 from proto.events import EventLog
+from proto.exchange import TRAINER
 
 _POLL_S = 0.05
 _SERVER_START_S = 60.0
@@ -72,6 +73,11 @@ class Fleet:
         self._remote = remote.commands(experiment)
         self._tail = EventTail(run_dir / "events", experiment.dilation)
         self._slots = run_dir / "slots"
+        self._collected = run_dir / "collected"
+        # Every client, with its compute profile: the devices, and of central training the server's trainer.
+        self._seconds_per_step = {name: experiment.seconds_per_step(device) for name, device in self._devices}
+        if experiment.training.scheme == "central":
+            self._seconds_per_step[TRAINER] = computing.server_seconds_per_step(experiment)
         self._exited: dict[str, int] = {}
         self.link_rows: list[dict[str, Any]] = []
 
@@ -110,21 +116,29 @@ class Fleet:
 
     def _fork_devices(self) -> None:
         federation, slower = self._experiment.federation, self._slower
-        for name, device in self._devices:
+        for name, seconds in self._seconds_per_step.items():
             arguments = ["--server", self._address, "--id", name, "--slots", str(self._slots)]
             arguments += ["--events", str(self._dir / "events" / f"{name}.jsonl")]
             arguments += ["--reconnect", str(federation.reconnect_timeout * slower)]
             arguments += ["--connect", str(_CONNECT_S * slower), "--keepalive", str(_KEEPALIVE_S * slower)]
-            if (seconds := self._experiment.seconds_per_step(device)) is not None:
+            if seconds is not None:
                 arguments += ["--seconds-per-step", str(seconds * self._experiment.dilation)]
+            if name == TRAINER:
+                arguments += ["--adapters", str(self._dir / "adapters"), "--collected", str(self._collected)]
+            elif self._experiment.training.scheme == "local":
+                arguments += ["--adapters", str(self._dir / "adapters" / name)]
             pid = self._launcher.fork(
                 name,
                 _CLIENT,
                 [arguments],
-                namespace_of=self._network.pid(name),
+                namespace_of=self._pid_of_host(name),
                 log=self._dir / "logs" / f"{name}.log",
             )
             self._events.write("client_forked", client=name, pid=pid)
+
+    def _pid_of_host(self, name: str) -> int:
+        """Whose network a client lives in: the server's trainer in the server's."""
+        return self._network.pid("server" if name == TRAINER else name)
 
     def _start_server(self) -> subprocess.Popen[bytes]:
         experiment, federation = self._experiment, self._experiment.federation
@@ -172,7 +186,13 @@ class Fleet:
             options["full-codec"] = experiment.downlink.full_codec
         if federation.late == "next_round":
             options["staleness-exponent"] = federation.staleness_exponent
+        if (scheme := experiment.training.scheme) != "federated":
+            options["scheme"] = scheme
+        if scheme == "central":
+            options |= {"collected": self._collected, "data-limit": experiment.central.data_limit}
         command = [sys.executable, "-m", "server"]
+        if scheme == "central" and not experiment.central.deliver:
+            command.append("--no-delivery")
         if not experiment.aggregation.discordance:
             command.append("--no-discordance")
         for key, value in options.items():
@@ -226,7 +246,7 @@ class Fleet:
                 wrong_input=True,
             )
         deadline = time.monotonic() + 10
-        while len(self._exited) < len(self._devices) and time.monotonic() < deadline:
+        while len(self._exited) < len(self._seconds_per_step) and time.monotonic() < deadline:
             self._record_exits(during_rounds=False)
             time.sleep(_POLL_S)
 
@@ -234,7 +254,7 @@ class Fleet:
         for name, status in self._launcher.exits().items():
             if name not in self._exited:
                 self._exited[name] = status
-                counted = asdict(read_counters(Path(f"/proc/{self._network.pid(name)}/net")))
+                counted = asdict(read_counters(Path(f"/proc/{self._pid_of_host(name)}/net")))
                 self._events.write(
                     "client_exit", client=name, status=status, during_rounds=during_rounds, **counted
                 )
@@ -245,7 +265,7 @@ class Fleet:
         A kernel goes on sending what a process had handed over when it died.
         """
         for name in self._exited:
-            counted = asdict(read_counters(Path(f"/proc/{self._network.pid(name)}/net")))
+            counted = asdict(read_counters(Path(f"/proc/{self._pid_of_host(name)}/net")))
             self._events.write("client_drained", client=name, round=number, **counted)
 
     def _record_links(

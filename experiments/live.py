@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 
 from experiments.timeline import Event, emulated
+from proto.exchange import TRAINER
 
 
 class EventTail:
@@ -114,18 +115,19 @@ class Progress:
                 device.enter("preparing")
             case "connected":
                 device.enter("ready")
-            case "download_start":
+            case "download_start" | "delivery_start":
                 device.enter("download", event["payload_bytes"])
             case "download_progress" | "compute_progress" | "upload_progress":
                 device.done = event["done"]
-            case "download_end":
+            case "download_end" | "delivery_end":
                 device.down_bytes += event["payload_bytes"]
                 device.enter("waits for a core")
             case "compute_start":
-                device.enter("compute", self._steps)
+                devices = len(self._devices) - 1
+                device.enter("compute", self._steps * (devices if event["process"] == TRAINER else 1))
             case "encode_end":
                 device.enter("upload", event["payload_bytes"])
-            case "upload_received":
+            case "upload_received" | "delivered":
                 device.up_bytes += event["payload_bytes"]
                 device.enter("done")
             case "client_lost" | "client_late" | "refused" | "client_exit" | "client_failed":

@@ -17,8 +17,10 @@ def task(experiment: Experiment) -> dict[str, Any]:
     mixed = any(device.rank for device in experiment.network.devices)
     common["rank"] = "full" if adapter.kind == "full" else experiment.ranks() if mixed else adapter.rank
     common["target_modules"] = adapter.target_modules
+    central = training.scheme == "central"
     if training.trainer == "synthetic":
-        return common | {"examples": 1}
+        raw = [experiment.central.images, experiment.central.image_bytes] if central else [0, 0]
+        return common | {"examples": 1, "raw": raw}
     return common | {
         # Every machine has a bundled base of its own.
         "base": experiment.model if experiment.model == "bundled" else experiment.base,
@@ -28,6 +30,7 @@ def task(experiment: Experiment) -> dict[str, Any]:
         "learning_rate": training.learning_rate,
         "min_snr_gamma": training.min_snr_gamma,
         "proximal_mu": training.proximal_mu,
+        "raw": central,
     }
 
 

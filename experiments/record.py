@@ -10,15 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from emulation.link import FRAME_BYTES, SEGMENT_BYTES, AccessLink, LinkSpec
-from experiments.timeline import PHASES, ClientRound, Event, Round
-
-_WIRE = ("tx_bytes", "rx_bytes")
-
-
-def bound_s(payload_bytes: float, link: LinkSpec) -> float:
-    """The least time a payload takes: payload * 8 / rate * 1514/1448 + propagation, in seconds."""
-    return link.least_time_s(payload_bytes * FRAME_BYTES / SEGMENT_BYTES) + link.delay_s
+from emulation.link import AccessLink, LinkSpec
+from experiments import record_central
+from experiments.counting import WIRE, bound_s, counted
+from experiments.timeline import PHASES, ClientRound, Round
+from proto.exchange import TRAINER
 
 
 def clients_table(rounds: Iterable[Round], links: dict[str, AccessLink]) -> pd.DataFrame:
@@ -26,7 +22,13 @@ def clients_table(rounds: Iterable[Round], links: dict[str, AccessLink]) -> pd.D
 
     A client without a link here is remote: what only it or its link could tell is missing in its row.
     """
-    return pd.DataFrame([_client_row(c, links.get(c.client)) for r in rounds for c in r.clients.values()])
+    rows = []
+    for one in rounds:
+        for client in one.clients.values():
+            link = links.get(client.client)
+            row = _client_row(client, link)
+            rows.append(record_central.row(row, client, one, link) if one.scheme == "central" else row)
+    return pd.DataFrame(rows)
 
 
 def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
@@ -47,12 +49,12 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
         "downlink_kind": client.value("download_end", "kind") or client.value("download_start", "kind"),
         "payload_down_bytes": payload_down,
         "message_down_bytes": client.value("download_end", "message_bytes"),
-        "wire_down_bytes": _counted(_WIRE, client.before, after_download),
+        "wire_down_bytes": counted(WIRE, client.before, after_download),
         "payload_up_bytes": payload_up,
         "message_up_bytes": whole.get("message_bytes"),
-        "wire_up_bytes": _counted(_WIRE, before_upload, after_upload),
+        "wire_up_bytes": counted(WIRE, before_upload, after_upload),
         "received_up_bytes": _received(client),
-        "retransmitted_segments": _counted(("retransmitted_segments",), client.before, after_upload),
+        "retransmitted_segments": counted(("retransmitted_segments",), client.before, after_upload),
         "steps": client.value("compute_end", "steps"),
         "loss": client.value("compute_end", "loss"),
         "cpu_s": client.value("compute_end", "cpu_s"),
@@ -70,13 +72,6 @@ def _client_row(client: ClientRound, link: AccessLink | None) -> dict[str, Any]:
     parts = (row["bound_download_s"], compute_s, row["bound_upload_s"])
     row["bound_s"] = None if None in parts else sum(parts)
     return row
-
-
-def _counted(keys: Iterable[str], before: Event | None, after: Event | None) -> int | None:
-    """How far the interface counters moved between two readings."""
-    if before is None or after is None:
-        return None
-    return sum(after[key] - before[key] for key in keys)
 
 
 def _received(client: ClientRound) -> int | None:
@@ -105,9 +100,10 @@ def rounds_table(rounds: Iterable[Round], clients: pd.DataFrame) -> pd.DataFrame
         rows.append(
             {
                 "round": one.number,
+                "scheme": one.scheme,
                 "start_s": one.start - started,
                 "latency_s": one.latency_s,
-                "bound_s": finished["bound_s"].max() if len(finished) else None,
+                "bound_s": _bound_s(finished),
                 "cohort": len(cohort),
                 "remote": int(cohort["remote"].sum()),
                 "clients_finished": len(finished),
@@ -116,6 +112,15 @@ def rounds_table(rounds: Iterable[Round], clients: pd.DataFrame) -> pd.DataFrame
             }
         )
     return pd.DataFrame(rows)
+
+
+def _bound_s(finished: pd.DataFrame) -> float | None:
+    """Of a round, from its rows. The server's own trainer begins when all data are there, and what it makes
+    goes down when it is done: its time comes on top of the devices'."""
+    by_server = finished["client"] == TRAINER
+    parts = [part.max() for part in (finished.loc[~by_server, "bound_s"], finished.loc[by_server, "bound_s"])]
+    known = [part for part in parts if not pd.isna(part)]
+    return sum(known) if known else None
 
 
 def contradictions(clients: pd.DataFrame, links: dict[str, AccessLink], dilation: float = 1.0) -> list[str]:
@@ -130,14 +135,17 @@ def contradictions(clients: pd.DataFrame, links: dict[str, AccessLink], dilation
                 found.append(
                     f"{where}: bytes {way} contradict: wire {wire}, message {message}, payload {payload}"
                 )
-        link = links[row["client"]]
-        for phase, way, spec in (("upload", "up", link.up), ("download", "down", link.down)):
+        link = links.get(row["client"])  # The server's own trainer has none.
+        for phase, way in (("upload", "up"), ("download", "down")) if link else ():
+            if row[f"payload_{way}_bytes"] == 0:
+                continue
+            spec: LinkSpec = getattr(link, way)
             least = spec.least_time_s(row[f"payload_{way}_bytes"])
             if not row[f"{phase}_s"] >= least:
                 found.append(
                     f"{where}: {phase} of {row[f'{phase}_s']:.3f} s is faster than the link's {least:.3f} s"
                 )
-        if row["overrun_s"]:
+        if (row["overrun_s"] or 0) > 0:
             needed = dilation * row["compute_s"] / (row["compute_s"] - row["overrun_s"])
             found.append(
                 f"{where}: training took {row['overrun_s']:.2f} s longer than the compute profile; "

@@ -35,7 +35,8 @@ def needs(experiment: Experiment, number: int) -> dict[str, DeviceNeeds] | None:
     for (name, device), rank in zip(experiment.expanded_devices(), experiment.ranks(), strict=True):
         if (compute_s := computing_s(experiment, device)) is None:
             return None
-        down, up = payload_bytes(experiment, number, rank)
+        local = experiment.training.scheme == "local"
+        down, up = (0.0, 0.0) if local else payload_bytes(experiment, number, rank)
         found[name] = DeviceNeeds(down, up, compute_s)
     return found
 
@@ -64,6 +65,13 @@ def payload_bytes(experiment: Experiment, number: int, rank: int) -> tuple[float
         _encoded_bytes(down, exchange.down_size(lora)),
         _encoded_bytes(experiment.uplink.codec, lora.only(exchange.trained).size),
     )
+
+
+def adapter_bytes(experiment: Experiment) -> float:
+    """All of the adapter, as the downlink encodes it."""
+    own: Rank = "full" if experiment.adapter.kind == "full" else experiment.adapter.rank
+    layout = model_shapes.adapter(experiment.base, own, experiment.adapter.target_modules)
+    return _encoded_bytes(experiment.downlink.codec, layout.size)
 
 
 def _merged_rank(experiment: Experiment, lora: LoraLayout) -> int:

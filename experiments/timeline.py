@@ -33,13 +33,15 @@ _BOUNDS = {
     "upload": ("upload_start", "upload_received"),
     "wait": ("upload_received", "aggregate_start"),
     "aggregate": ("aggregate_start", "round_end"),
+    # Of central training's last round, in whose table it is a download.
+    "delivery": ("delivery_start", "delivery_end"),
 }
 
 # What an event holds in seconds of the clock; seconds of processor time stay as they are.
 _TIMES = ("t", "overrun_s", "took_s")
 
 # A retried upload starts once: its first byte is what counts. Everything else ends with its last event.
-_FIRST_COUNTS = ("download_start", "upload_start")
+_FIRST_COUNTS = ("download_start", "upload_start", "delivery_start")
 
 
 @dataclass
@@ -80,6 +82,8 @@ class Round:
     number: int
     start: float
     end: float | None = None
+    scheme: str = "federated"
+    """As training.scheme."""
     discordance: float | None = None
     """|mean(BA) - mean(B) mean(A)| / |mean(BA)| of its local models."""
     clients: dict[str, ClientRound] = field(default_factory=dict)
@@ -115,7 +119,7 @@ def build(events: Iterable[Event]) -> list[Round]:
     for event in events:
         kind = event["event"]
         if kind == "round_start":
-            open_round = Round(event["round"], event["t"])
+            open_round = Round(event["round"], event["t"], scheme=event.get("scheme", "federated"))
             rounds[open_round.number] = open_round
             for name in event["cohort"]:
                 open_round.clients[name] = ClientRound(open_round.number, name)

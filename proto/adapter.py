@@ -87,6 +87,11 @@ class AdapterLayout:
         return tensors
 
 
+def adapter_file(folder: Path, round_number: int) -> Path:
+    """Where the adapter that a round ended with lives; 0 is the one that training began with."""
+    return folder / f"round-{round_number:04d}.safetensors"
+
+
 def save_adapter(path: Path, layout: AdapterLayout, vector: Vector) -> None:
     """Write an adapter as safetensors, whole or not at all."""
     partial = path.with_suffix(".partial")

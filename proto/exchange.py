@@ -20,6 +20,9 @@ from proto.adapter import AdapterLayout, Vector
 from proto.federation_pb2 import RoundStart
 from proto.lora import Factors, LoraLayout, fresh_adapter
 
+TRAINER = "trainer"
+"""The name under which the server's own trainer joins, in central training; it stands behind all devices."""
+
 
 class ExchangeError(ValueError):
     """A round that brings what cannot be, or builds on what this device never had."""

@@ -25,6 +25,13 @@ class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STATUS_LATE: _ClassVar[Status]
     STATUS_NO_SPACE: _ClassVar[Status]
     STATUS_WRONG_VERSION: _ClassVar[Status]
+
+class Ask(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ASK_UPDATE: _ClassVar[Ask]
+    ASK_REPORT: _ClassVar[Ask]
+    ASK_DATA: _ClassVar[Ask]
+    ASK_ACCEPT: _ClassVar[Ask]
 STATUS_UNSPECIFIED: Status
 STATUS_OK: Status
 STATUS_UNKNOWN_CLIENT: Status
@@ -41,6 +48,10 @@ STATUS_ALREADY_HELD: Status
 STATUS_LATE: Status
 STATUS_NO_SPACE: Status
 STATUS_WRONG_VERSION: Status
+ASK_UPDATE: Ask
+ASK_REPORT: Ask
+ASK_DATA: Ask
+ASK_ACCEPT: Ask
 
 class JoinRequest(_message.Message):
     __slots__ = ("client_id", "session")
@@ -115,7 +126,7 @@ class Instruction(_message.Message):
     def __init__(self, round_start: _Optional[_Union[RoundStart, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ...) -> None: ...
 
 class RoundStart(_message.Message):
-    __slots__ = ("round", "downlink_codec", "uplink_codec", "payload_bytes", "payload_id", "offset", "error_feedback", "base_round", "keep", "down_factors", "trained_factors", "merge_rank", "fresh_seed")
+    __slots__ = ("round", "downlink_codec", "uplink_codec", "payload_bytes", "payload_id", "offset", "error_feedback", "base_round", "keep", "down_factors", "trained_factors", "merge_rank", "fresh_seed", "ask")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DOWNLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
     UPLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +140,7 @@ class RoundStart(_message.Message):
     TRAINED_FACTORS_FIELD_NUMBER: _ClassVar[int]
     MERGE_RANK_FIELD_NUMBER: _ClassVar[int]
     FRESH_SEED_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
     round: int
     downlink_codec: str
     uplink_codec: str
@@ -142,7 +154,8 @@ class RoundStart(_message.Message):
     trained_factors: str
     merge_rank: int
     fresh_seed: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, round: _Optional[int] = ..., downlink_codec: _Optional[str] = ..., uplink_codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., payload_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., base_round: _Optional[int] = ..., keep: _Optional[bool] = ..., down_factors: _Optional[str] = ..., trained_factors: _Optional[str] = ..., merge_rank: _Optional[int] = ..., fresh_seed: _Optional[_Iterable[int]] = ...) -> None: ...
+    ask: Ask
+    def __init__(self, round: _Optional[int] = ..., downlink_codec: _Optional[str] = ..., uplink_codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., payload_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., base_round: _Optional[int] = ..., keep: _Optional[bool] = ..., down_factors: _Optional[str] = ..., trained_factors: _Optional[str] = ..., merge_rank: _Optional[int] = ..., fresh_seed: _Optional[_Iterable[int]] = ..., ask: _Optional[_Union[Ask, str]] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("offset", "crc32", "data")
@@ -161,16 +174,18 @@ class Finish(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class UploadKey(_message.Message):
-    __slots__ = ("client_id", "session", "run_id", "round")
+    __slots__ = ("client_id", "session", "run_id", "round", "ask")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
     client_id: str
     session: str
     run_id: str
     round: int
-    def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+    ask: Ask
+    def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ..., ask: _Optional[_Union[Ask, str]] = ...) -> None: ...
 
 class UploadHeader(_message.Message):
     __slots__ = ("key", "attempt", "codec", "payload_bytes", "offset", "steps", "loss", "adapter_crc32")

@@ -75,6 +75,11 @@ class SegmentEncoder:
         self._starts = [0]
         """Where each segment encoded so far begins, and where the next will."""
 
+    @property
+    def payload_bytes(self) -> int:
+        """As Segments.payload_bytes."""
+        return self.segments.payload_bytes
+
     def pieces(self, offset: int = 0) -> Iterator[bytes]:
         """The payload from byte `offset` on, in pieces of a segment each. Raises CodecError, late maybe."""
         index = min(bisect_right(self._starts, offset), len(self._starts)) - 1

@@ -9,6 +9,8 @@ import math
 import os
 import resource
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # What matters reaches us as errors, in one line each.
@@ -20,9 +22,11 @@ from proto.adapter import AdapterLayout, LayoutError, load_adapter
 from proto.codecs import CodecError
 from proto.connection import connection_options
 from proto.events import EventLog
-from proto.exchange import METHODS
+from proto.exchange import METHODS, TRAINER
 from proto.lora import LoraLayout
 from server.aggregation.options import AggregationError, AggregationOptions, OptimizerOptions
+from server.alone import LocalFederation
+from server.central import CentralFederation
 from server.cohorts import Cohorts
 from server.devices import Registry
 from server.rounds import Federation, Plan
@@ -57,6 +61,15 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument(
         "--availability-scale", type=float, default=1.0, metavar="X", help="real seconds in one of the trace"
     )
+    cli.add_argument(
+        "--scheme",
+        default="federated",
+        choices=("federated", "central", "local"),
+        help=f"who trains: devices together, the client '{TRAINER}' beside the server, or each device alone",
+    )
+    cli.add_argument("--collected", type=Path, metavar="DIR", help="where central training's data go")
+    cli.add_argument("--data-limit", type=int, default=2**34, metavar="BYTES", help="of one device's data")
+    cli.add_argument("--no-delivery", action="store_true", help="central: the adapter stays at the server")
     cli.add_argument("--uplink-codec", default="fp32")
     cli.add_argument("--error-feedback", choices=("auto", "on", "off"), default="auto", help="at the devices")
     cli.add_argument("--downlink-codec", default="fp32")
@@ -103,8 +116,9 @@ async def serve(arguments: argparse.Namespace) -> bool:
     layout, adapter = load_adapter(arguments.initial)
     ranks = _ranks(arguments, layout, aggregation)
     events = EventLog(arguments.events, "server")
-    registry = Registry(arguments.run_id, arguments.devices.split(","))
-    federation = Federation(
+    names = arguments.devices.split(",")
+    registry = Registry(arguments.run_id, [*names, TRAINER] if arguments.scheme == "central" else names)
+    federation = _scheme(arguments)(
         plan=Plan(
             rounds=arguments.rounds,
             uplink_codec=arguments.uplink_codec,
@@ -152,6 +166,25 @@ async def serve(arguments: argparse.Namespace) -> bool:
     finally:
         federation.events.write("server_end")
         await server.stop(grace=5)
+
+
+def _scheme(arguments: argparse.Namespace) -> Callable[..., Federation]:
+    """What makes the federation of the scheme that was asked for. Raises AggregationError."""
+    if arguments.scheme == "federated":
+        return Federation
+    plain = arguments.method == "fedit" and arguments.full_codec is None
+    if not plain or arguments.staleness_exponent is not None:
+        raise AggregationError(f"--scheme {arguments.scheme}: there are no updates to aggregate: fedit only")
+    if arguments.scheme == "local":
+        return LocalFederation
+    if arguments.collected is None:
+        raise AggregationError("--scheme central: --collected says where the devices' data go")
+    return partial(
+        CentralFederation,
+        collected=arguments.collected,
+        data_limit=arguments.data_limit,
+        deliver=not arguments.no_delivery,
+    )
 
 
 def _aggregation(arguments: argparse.Namespace) -> AggregationOptions:

@@ -9,12 +9,16 @@ from collections.abc import AsyncIterator
 from proto import federation_pb2 as pb
 from proto.codecs import CodecError
 from proto.payload import PayloadError
-from proto.segments import Segments
 from server.aggregation.fedavg import OutOfRangeError
 from server.devices import Device, Refusal
+from server.incoming import Incoming
 from server.late import discounted
-from server.rounds import Federation, OpenRound
+from server.open_round import OpenRound
+from server.rounds import Federation
 from server.uploads import Upload
+
+# How an arrival is on record, by what was asked for; an update, a report or data otherwise.
+_ARRIVED = {pb.ASK_ACCEPT: "delivered"}
 
 # A stranger using a device's name, or a retry that comes too late, must not end that device's round.
 _SETTLE_NOTHING = (
@@ -44,7 +48,7 @@ class Uploads:
     async def receive(self, first: pb.UploadPart, parts: AsyncIterator[pb.UploadPart]) -> pb.UploadReply:
         """One stream of an update: its header, then chunks from where the device means to go on."""
         header = first.header
-        upload: Upload | None = None
+        upload: Incoming | None = None
         try:
             device, current = self._target(header.key)
             upload = self._admit(header, device, current)
@@ -86,12 +90,12 @@ class Uploads:
         federation = self._federation
         device = federation.registry.authenticate(key.client_id, key.session, key.run_id)
         current = federation.round
-        if current is not None and current.number == key.round:
+        if current is not None and current.is_asked(key):
             outcomes = current.outcomes
             if device.name in current.pending:
                 return device, current
         else:
-            outcomes = federation.outcomes.get(key.round, {})
+            outcomes = federation.outcomes.get((key.round, key.ask), {})
         outcome = outcomes.get(device.name)
         if outcome == "finished":
             raise Refusal(pb.STATUS_ALREADY_HELD, f"round {key.round} has the update of '{device.name}'")
@@ -102,14 +106,14 @@ class Uploads:
             raise Refusal(pb.STATUS_LATE, reason)
         return device, None
 
-    def _find(self, key: pb.UploadKey) -> Upload | None:
+    def _find(self, key: pb.UploadKey) -> Incoming | None:
         """What has come of an update in this session."""
         current = self._federation.round
-        if current is not None and current.number == key.round:
+        if current is not None and current.is_asked(key):
             return current.uploads.get((key.client_id, key.session))
         return self._federation.late_uploads.get((key.client_id, key.session, key.round))
 
-    def _admit(self, header: pb.UploadHeader, device: Device, current: OpenRound | None) -> Upload:
+    def _admit(self, header: pb.UploadHeader, device: Device, current: OpenRound | None) -> Incoming:
         """Check what the header announces before taking space for it."""
         federation, key = self._federation, header.key
         theirs, ours = header.adapter_crc32, federation.downlink.crc32
@@ -117,47 +121,45 @@ class Uploads:
             reason = f"trained from an adapter with checksum {theirs:08x}, the round's is {ours:08x}"
             raise Refusal(pb.STATUS_WRONG_VERSION, reason)
         device.version = key.round  # It could not have trained without the whole adapter.
-        uplink = federation.uplink
-        if header.codec != uplink.name:
+        wanted = federation.wanted(device, key)
+        if header.codec != wanted.codec:
             raise Refusal(
-                pb.STATUS_WRONG_CODEC, f"update in {header.codec}, the round asks for {uplink.name}"
+                pb.STATUS_WRONG_CODEC, f"update in {header.codec}, the round asks for {wanted.codec}"
             )
-        size = federation.update_size(device, key.round)
-        most = Segments(uplink, size).payload_bytes
-        if header.payload_bytes > most:
-            raise Refusal(
-                pb.STATUS_TOO_LONG,
-                f"{header.payload_bytes} bytes announced, {size} values make {most}",
-            )
+        if header.payload_bytes > wanted.most_bytes:
+            raise Refusal(pb.STATUS_TOO_LONG, f"{header.payload_bytes} bytes announced, {wanted.because}")
         if (upload := self._find(key)) is not None:
             return upload
         if current is not None:
-            upload = federation.new_upload(size, header.payload_bytes, current.updates, device.examples)
+            upload = wanted.begin(header.payload_bytes, current.updates, device.examples)
             current.uploads[key.client_id, key.session] = upload
             device.update_began = time.monotonic()
         else:
-            upload = federation.new_upload(size, header.payload_bytes)
+            upload = wanted.begin(header.payload_bytes, None, 0)
             federation.late_uploads[key.client_id, key.session, key.round] = upload
         return upload
 
     def _count(
-        self, header: pb.UploadHeader, device: Device, current: OpenRound, upload: Upload, arrived: float
+        self, header: pb.UploadHeader, device: Device, current: OpenRound, upload: Incoming, arrived: float
     ) -> None:
         """It came in time."""
         took_s = device.has_sent(upload.received, header.loss, arrived)
-        self._note("upload_received", header, upload, arrived, took_s=took_s)
+        self._note(_ARRIVED.get(current.ask, "upload_received"), header, upload, arrived, took_s=took_s)
         current.updates.count(upload.weight)
-        needed = self._federation.aggregator.needs_updates(current.number)
+        is_update = current.ask == pb.ASK_UPDATE
+        needed = is_update and self._federation.aggregator.needs_updates(current.number)
         upload.keep(bytes_too=needed)
         if needed:
+            assert isinstance(upload, Upload)
             current.kept[device.name] = upload
         del current.uploads[device.name, header.key.session]
         current.settle(device.name, "finished")
 
     async def _count_late(
-        self, header: pb.UploadHeader, device: Device, upload: Upload, arrived: float
+        self, header: pb.UploadHeader, device: Device, upload: Incoming, arrived: float
     ) -> None:
         """Its round has closed: it counts in the one that is open when all of it has been added there."""
+        assert isinstance(upload, Upload)
         federation, key = self._federation, header.key
         exponent = federation.plan.staleness_exponent
         assert exponent is not None
@@ -175,12 +177,12 @@ class Uploads:
         upload.keep()
         host.guests.discard(upload)
         federation.late_uploads.pop((device.name, key.session, key.round), None)
-        federation.outcomes[key.round][device.name] = "finished"
+        federation.outcomes[key.round, key.ask][device.name] = "finished"
         used = {"used_in": host.number, "staleness": staleness, "weight": weight}
         self._note("late_update_used", header, upload, arrived, **used)
 
     def _note(
-        self, event: str, header: pb.UploadHeader, upload: Upload, arrived: float, **more: object
+        self, event: str, header: pb.UploadHeader, upload: Incoming, arrived: float, **more: object
     ) -> None:
         """A whole update is on record with the time its last byte came."""
         self._federation.events.write(
@@ -196,7 +198,7 @@ class Uploads:
         )
 
     async def _refuse(
-        self, header: pb.UploadHeader, upload: Upload | None, refusal: Refusal, *, settle: bool = True
+        self, header: pb.UploadHeader, upload: Incoming | None, refusal: Refusal, *, settle: bool = True
     ) -> pb.UploadReply:
         """Turn an update down. A damaged chunk can be sent again; anything else ends the client's round."""
         federation, key = self._federation, header.key
@@ -204,16 +206,18 @@ class Uploads:
         federation.note_refusal(key.client_id, refusal, key.round, received)
         if settle and refusal.status not in _SETTLE_NOTHING:
             outcome = f"refused: {refusal.reason}"
-            if federation.round is not None and federation.round.number == key.round:
+            if federation.round is not None and federation.round.is_asked(key):
                 federation.round.settle(key.client_id, outcome)
-            elif key.round in federation.outcomes:
-                federation.outcomes[key.round][key.client_id] = outcome
+            elif (key.round, key.ask) in federation.outcomes:
+                federation.outcomes[key.round, key.ask][key.client_id] = outcome
             if upload is not None:
                 await upload.discard()
         return pb.UploadReply(status=refusal.status, reason=refusal.reason, received=received)
 
 
-async def _until_closed(parts: AsyncIterator[pb.UploadPart], upload: Upload) -> AsyncIterator[pb.UploadPart]:
+async def _until_closed(
+    parts: AsyncIterator[pb.UploadPart], upload: Incoming
+) -> AsyncIterator[pb.UploadPart]:
     """The parts of a stream as they come, until it ends or its round does."""
     closed = asyncio.ensure_future(upload.closed.wait())
     try:

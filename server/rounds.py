@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,11 +12,11 @@ from pathlib import Path
 
 from proto import codecs
 from proto.adapter import AdapterLayout, Vector
-from proto.codecs import Codec
 from proto.events import EventLog
 from proto.exchange import Exchange
-from proto.federation_pb2 import STATUS_LATE, Status
+from proto.federation_pb2 import STATUS_LATE, Ask, Status, UploadKey
 from proto.lora import LoraLayout
+from proto.segments import Segments
 from server.aggregation.aggregator import Aggregator, Kept
 from server.aggregation.fedavg import Tally
 from server.aggregation.options import AggregationOptions
@@ -27,9 +25,11 @@ from server.changes import Changes
 from server.checkpoint import write_checkpoint
 from server.cohorts import Cohorts
 from server.devices import Device, Refusal, Registry
-from server.downlink import Downlink, Payloads, parse_exact
+from server.downlink import Downlink, parse_exact
 from server.global_model import GlobalModel
-from server.tailored import Tailored, TailoredPayloads
+from server.incoming import Incoming, Wanted
+from server.open_round import OpenRound
+from server.tailored import Tailored
 from server.uploads import Upload
 
 log = logging.getLogger("server")
@@ -63,73 +63,6 @@ class Plan:
     """Each device's LoRA rank, in the devices' order; empty: the initial adapter's."""
 
 
-class OpenRound:
-    """One round while it lasts. Every device of the cohort is settled once: finished, lost, refused, late."""
-
-    def __init__(
-        self,
-        number: int,
-        cohort: Sequence[str],
-        *,
-        payloads: Payloads | TailoredPayloads,
-        uplink: Codec,
-        updates: Tally,
-        share: float,
-    ) -> None:
-        self.number = number
-        self.payloads = payloads
-        self.uplink = uplink
-        self.pending = set(cohort)
-        self.outcomes: dict[str, str] = {}
-        self.uploads: dict[tuple[str, str], Upload] = {}
-        """By device and session: a restarted process never continues its predecessor's update."""
-        self.guests: set[Upload] = set()
-        """Late updates of earlier rounds that are being added to this one."""
-        self.updates = updates
-        self.kept: dict[str, Upload] = {}
-        """Whole updates, by device, where each is needed by itself."""
-        self._missing = math.ceil(share * len(cohort) - 1e-9)
-        self._enough = asyncio.Event()
-        self._done = asyncio.Event()
-        if not self.pending:
-            self._enough.set()
-            self._done.set()
-
-    def settle(self, name: str, outcome: str) -> bool:
-        """Record how the round ended for one device; only the first outcome counts."""
-        if name not in self.pending:
-            return False
-        self.pending.remove(name)
-        self.outcomes[name] = outcome
-        self._missing -= outcome == "finished"
-        if not self.pending:
-            self._done.set()
-        if not self.pending or self._missing <= 0:
-            self._enough.set()
-        return True
-
-    async def discard(self, name: str, *, but: Upload | None = None) -> None:
-        """Take back what has come of the device's updates, all `but` one. Closing the round does it again."""
-        for (owner, _), upload in list(self.uploads.items()):
-            if owner == name and upload is not but:
-                await upload.discard()
-
-    def received(self, name: str) -> int:
-        """Payload bytes of the device's update that have come, whatever became of them."""
-        return max((u.received for (owner, _), u in self.uploads.items() if owner == name), default=0)
-
-    async def wait(self, deadline_s: float, grace_s: float) -> None:
-        """Until every device is settled, or `grace_s` after enough have finished; the others are late."""
-        try:
-            async with asyncio.timeout(deadline_s):
-                await self._enough.wait()
-                async with asyncio.timeout(grace_s):
-                    await self._done.wait()
-        except TimeoutError:
-            for name in sorted(self.pending):
-                self.settle(name, "late")
-
-
 class Federation:
     """The state that the rounds and the gRPC service share."""
 
@@ -153,9 +86,9 @@ class Federation:
         self.events = events
         self.uplink = codecs.parse(plan.uplink_codec)
         self.round: OpenRound | None = None
-        self.outcomes: dict[int, dict[str, str]] = {}
-        """Of the rounds that have closed."""
-        self.late_uploads: dict[tuple[str, str, int], Upload] = {}
+        self.outcomes: dict[tuple[int, Ask], dict[str, str]] = {}
+        """Of the rounds that have closed, and what they asked."""
+        self.late_uploads: dict[tuple[str, str, int], Incoming] = {}
         """By device, session and round: what has come of updates that are not complete yet."""
         self.finish_reason = ""
         """Why the run is over; empty while it is not."""
@@ -205,7 +138,7 @@ class Federation:
         loop = asyncio.get_running_loop()
         closes_at = loop.time() + plan.deadline_s
         payloads = self.downlink.open(number, self.model.adapter, [self.registry.devices[n] for n in cohort])
-        opened = self.round = OpenRound(
+        opened = OpenRound(
             number,
             cohort,
             payloads=payloads,
@@ -213,13 +146,7 @@ class Federation:
             updates=self.aggregator.open(number),
             share=plan.close_share,
         )
-        self._changes.announce()
-        for name in cohort:
-            device = self.registry.devices[name]
-            if device.outbox is not None:
-                device.outbox.put_nowait(number)
-            else:
-                self.watch_for_return(name)
+        self._push(opened)
         await payloads.encoded()
         await opened.wait(closes_at - loop.time(), plan.close_grace_s)
         self.round = None
@@ -234,13 +161,23 @@ class Federation:
         opened.updates.release()
         await loop.run_in_executor(self._executor, self.aggregator.look_back, number)
         await self._write_checkpoint(number)
-        finished = sum(outcome == "finished" for outcome in opened.outcomes.values())
-        log.info("round %d: %d of %d updates", number, finished, len(cohort))
-        return finished
+        log.info("round %d: %d of %d updates", number, opened.finished, len(cohort))
+        return opened.finished
+
+    def _push(self, opened: OpenRound) -> None:
+        """It is open: who is connected is told, who is not is waited for."""
+        self.round = opened
+        self._changes.announce()
+        for name in sorted(opened.pending):
+            device = self.registry.devices[name]
+            if device.outbox is not None:
+                device.outbox.put_nowait(opened.number)
+            else:
+                self.watch_for_return(name)
 
     async def _close(self, closing: OpenRound) -> None:
         """Take back from the sum what did not become a whole update in time."""
-        self.outcomes[closing.number] = closing.outcomes
+        self.outcomes[closing.number, closing.ask] = closing.outcomes
         for name in sorted(name for name, outcome in closing.outcomes.items() if outcome == "late"):
             received = closing.received(name)
             self.events.write("client_late", round=closing.number, client=name, received=received)
@@ -298,6 +235,11 @@ class Federation:
         self.model.settle(closed.number, needed_from=min(held, default=closed.number))
         return step
 
+    @property
+    def device_count(self) -> int:
+        """Between which the training data are divided."""
+        return len(self.registry.devices)
+
     def lora_of(self, device: Device) -> LoraLayout:
         """The device's own layout: its rank may differ."""
         return self._loras[self.plan.ranks[device.index]] if self.plan.ranks else self.model.lora
@@ -310,6 +252,13 @@ class Federation:
         """What `payload` means to the device."""
         fresh = self.plan.aggregation.wire.fresh
         return payload.exchange.drawn_by(device.index) if fresh else payload.exchange
+
+    def wanted(self, device: Device, key: UploadKey) -> Wanted:
+        """What is taken of the device in answer to `key`."""
+        size = self.update_size(device, key.round)
+        most = Segments(self.uplink, size).payload_bytes
+        because = f"{size} values make {most}"
+        return Wanted(self.uplink.name, most, because, partial(self.new_upload, size))
 
     def new_upload(
         self, size: int, payload_bytes: int, total: Tally | None = None, weight: int = 0
@@ -348,8 +297,7 @@ class Federation:
         return self.round
 
     async def _write_checkpoint(self, number: int) -> None:
-        work = partial(self._checkpoint, number)
-        await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._checkpoint, number)
 
     def _checkpoint(self, number: int) -> None:
         fresh = self.plan.aggregation.wire.fresh

@@ -10,8 +10,9 @@ from proto import federation_pb2 as pb
 from proto import federation_pb2_grpc
 from server.aggregation.fedavg import LARGEST_WEIGHT
 from server.devices import Device, Outbox, Refusal, Sending
+from server.open_round import OpenRound
 from server.receiving import Uploads
-from server.rounds import Federation, OpenRound, log
+from server.rounds import Federation, log
 
 
 class FederationService(federation_pb2_grpc.FederationServicer):
@@ -36,7 +37,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             run_id=self._registry.run_id,
             task_json=self._task_json,
             device_index=device.index,
-            device_count=len(self._registry.devices),
+            device_count=self._federation.device_count,
         )
 
     async def Register(
@@ -94,12 +95,14 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             outbox.put_nowait(None)
         elif open_round and device.name in open_round.pending:
             outbox.put_nowait(open_round.number)
-        pushed = 0
+        pushed: OpenRound | None = None
         while (number := await outbox.get()) is not None:
             current = self._federation.round
-            if current is None or current.number != number or number == pushed:
+            if current is None or current.number != number or current is pushed:
                 continue  # It closed, or was queued twice, before we came to send it.
-            pushed = number
+            if device.name not in current.cohort:
+                continue  # What is open by now asks others.
+            pushed = current
             async for instruction in self._push(device, outbox, current, held):
                 yield instruction
                 if self._federation.round is not current:
@@ -116,7 +119,7 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         start = pb.RoundStart(
             round=current.number,
             downlink_codec=broadcast.codec.name,
-            uplink_codec=current.uplink.name,
+            uplink_codec=current.uplink_codec,
             payload_bytes=broadcast.payload_bytes,
             payload_id=broadcast.id,
             offset=held.held_bytes if held.held_payload == broadcast.id else 0,
@@ -127,12 +130,13 @@ class FederationService(federation_pb2_grpc.FederationServicer):
             trained_factors=exchange.trained,
             merge_rank=exchange.merge_rank,
             fresh_seed=exchange.fresh,
+            ask=current.ask,
         )
         sending = Sending(current.number, broadcast, start.offset)
         if device.outbox is outbox:
             device.sending = sending
         self._events.write(
-            "download_start",
+            "delivery_start" if current.ask == pb.ASK_ACCEPT else "download_start",
             round=current.number,
             client=device.name,
             kind=broadcast.kind,

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass, fields
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
@@ -97,16 +98,16 @@ def held_out_emoji(style: str) -> Examples:
     return examples.select(np.array([held_out(name) for name in examples.names]))
 
 
-def load_imagefolder(folder: Path, size: int) -> Examples:
+def load_imagefolder(folder: Traversable, size: int) -> Examples:
     """An `imagefolder`: image files beside a metadata.jsonl whose lines give file_name and text.
 
-    Images are cropped to their central square and scaled to `size` x `size`. Optional keys `style` and
-    `group` partition the data; `style` is "image" and `group` "" where they are absent. Raises DataError,
-    naming file and line, for anything missing or malformed.
+    `folder` may be a zipfile.Path, an archive of one. Images are cropped to their central square and scaled
+    to `size` x `size`. Optional keys `style` and `group` partition the data; `style` is "image" and `group`
+    "" where they are absent. Raises DataError, naming file and line, for anything missing or malformed.
     """
     metadata = folder / "metadata.jsonl"
     try:
-        lines = metadata.read_text().splitlines()
+        lines = metadata.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"{folder} is not an image data set: {metadata} cannot be read") from error
     rows = []
@@ -127,8 +128,8 @@ def load_imagefolder(folder: Path, size: int) -> Examples:
     return Examples(np.stack(images), *(np.array(column) for column in texts))
 
 
-def _read_square(path: Path, size: int) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
+def _read_square(path: Traversable, size: int) -> NDArray[np.uint8]:
+    with path.open("rb") as file, Image.open(file) as image:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         box = (left, top, left + side, top + side)

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
+from client.archive import Archive
 from client.diffusion.base import Base, give_memory_back, limit_threads, load_base, to_model
 from client.diffusion.data import Examples, load_training
 from client.diffusion.full import FullUNet
 from client.diffusion.lora import TARGET_MODULES, AdaptedUNet
 from client.diffusion.loss import Batch, denoising_loss
 from client.diffusion.partition import Indices, Partition
+from client.diffusion.raw import archive, read_collected
 from client.diffusion.vector_unet import VectorUNet
 from client.training import LocalResult, Rank, device_ranks
 from proto.adapter import AdapterLayout, Vector
-from proto.lora import Factors
+from proto.lora import Factors, LoraLayout, fresh_adapter
 
 ModelKey = tuple[Rank, tuple[str, ...]]
 """Rank and target modules."""
@@ -70,7 +73,7 @@ def prepare(
     for own in set(device_ranks(rank, device_count)):
         common.models[own, tuple(target_modules)] = _unet(load_base(base), own, target_modules)
     _prepared[key] = common
-    arguments: dict[str, object] = task | {"steps": 1, "batch_size": 1, "rank": rank}
+    arguments: dict[str, object] = task | {"steps": 1, "batch_size": 1, "rank": rank, "raw": False}
     trainer = DiffusionTrainer(
         base=base,
         data=data,
@@ -94,6 +97,9 @@ class DiffusionTrainer:
     examples. `proximal_mu` is FedProx's (Li et al., arXiv 1812.06127): mu/2 |w - w_global|^2 is added to
     the objective, and not to the loss that is reported. The same seed, device, round and adapter give
     bit-identical results: one thread computes. Raises BaseError, DataError and UnsupportedError.
+
+    `raw`: its examples are to be sent as they are. With `collected` (see build_trainer) its examples are all
+    devices', and its steps as many as theirs together: it sees as many examples a round as a federation does.
     """
 
     layout: AdapterLayout
@@ -115,18 +121,25 @@ class DiffusionTrainer:
         target_modules: list[str] | tuple[str, ...] = TARGET_MODULES,
         min_snr_gamma: float | None = None,
         proximal_mu: float = 0.0,
+        raw: bool = False,
+        collected: Path | None = None,
     ) -> None:
         limit_threads()
         self._base = load_base(base)
         self._steps, self._batch_size, self._learning_rate = steps, batch_size, learning_rate
         self._min_snr_gamma, self._proximal_mu = min_snr_gamma, proximal_mu
         self._seed = (seed, device_index)
-        own = device_ranks(rank, device_count)[device_index]
-        key = (base, data, partition, device_count, seed)
-        common = _prepared.pop(key, None) or Common.load(*key)
-        self._own = common.everything.select(common.shares[device_index])
-        self.examples = len(self._own)
-        ready = common.models.get((own, tuple(target_modules)))
+        own = device_ranks(rank, device_count)[min(device_index, device_count - 1)]
+        self._collected, self._archive, ready = collected, None, None
+        if collected is None:
+            key = (base, data, partition, device_count, seed)
+            common = _prepared.pop(key, None) or Common.load(*key)
+            self._own = common.everything.select(common.shares[device_index])
+            self.examples = len(self._own)
+            self._archive = archive(self._own, data) if raw else None
+            ready = common.models.get((own, tuple(target_modules)))
+        else:
+            self.examples = 1  # Nobody knows yet, and nobody's weight is compared with it.
         self.model = ready or _unet(self._base, own, target_modules)
         self.layout = self.model.layout
         # Text and image encoder are frozen: what they say of an example is worked out when it first
@@ -143,6 +156,8 @@ class DiffusionTrainer:
         on_step: Callable[[int], None] = lambda step: None,
     ) -> LocalResult:
         """As Trainer.train."""
+        if self._collected is not None:
+            self._take(read_collected(self._collected, self._base.image_size))
         self.model.write(adapter)
         chosen = self.model.choose(trained)
         parameters = list(chosen.values())
@@ -167,12 +182,30 @@ class DiffusionTrainer:
         give_memory_back()  # Until the next round a device holds no activations.
         return LocalResult(self.model.read(), float(np.mean(losses)), self._steps)
 
+    def initial(self) -> Vector:
+        """As Trainer.initial: LoRA's drawn from the task's seed, or the base's own UNet."""
+        if LoraLayout(self.layout).rank is not None:
+            return fresh_adapter(self.layout, self._seed[:1])
+        return self.layout.pack({name: p.detach().numpy() for name, p in self._base.unet.named_parameters()})
+
+    def data(self) -> Archive:
+        """As Trainer.data."""
+        assert self._archive is not None, "the task does not say raw"
+        return self._archive
+
     def merge(self, layout: AdapterLayout, vector: Vector) -> None:
         """As Trainer.merge."""
         self.model.merge(layout, vector)
 
     def anticipate(self, round_number: int) -> None:
         """As Trainer.anticipate: nothing of training is the same for every adapter."""
+
+    def _take(self, collected: list[Examples]) -> None:
+        """What devices have sent is there when the first round trains, and not before."""
+        self._collected = None
+        self._own = Examples.join(collected)
+        self.examples = len(self._own)
+        self._steps *= len(collected)
 
     def _schedule(self, random: np.random.Generator) -> list[list[int]]:
         """Examples of each step: shuffled passes over all of them, as far as the steps reach."""

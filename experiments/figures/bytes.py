@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from emulation.link import FRAME_BYTES, SEGMENT_BYTES
 from experiments.figures import style
+from proto.exchange import TRAINER
 
 # level -> colour of its bar, and of the number written on it
 _LEVELS = {"payload": (style.SKY, "black"), "message": (style.BLUE, "white"), "wire": (style.ORANGE, "black")}
@@ -17,7 +18,7 @@ def draw(clients: pd.DataFrame) -> Figure:
 
     The tick is payload * 1514/1448: what full TCP segments over Ethernet cost at the least.
     """
-    finished = clients[clients["outcome"] == "finished"]
+    finished = clients[(clients["outcome"] == "finished") & (clients["client"] != TRAINER)]
     devices = sorted(finished["client"].unique(), key=lambda name: (len(name), name))
     figure = style.new_figure(max(6.0, 1.1 * len(devices) + 3), 3.2)
     for axes, (way, title) in zip(

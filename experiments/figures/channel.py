@@ -21,6 +21,8 @@ def transfers(rounds: pd.DataFrame, clients: pd.DataFrame) -> pd.DataFrame:
     start_s = rounds.set_index("round")["start_s"]
     end_s = start_s + rounds.set_index("round")["latency_s"]
     rows = []
+    if "scheme" in rounds:  # Central training's transfers are not told by its phases' lengths.
+        clients = clients[~clients["round"].isin(rounds.loc[rounds["scheme"] == "central", "round"])]
     for row in clients.to_dict("records"):
         begin = start_s[row["round"]]
         if pd.notna(row["wait_s"]) and pd.notna(row["aggregate_s"]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from experiments import computing
 from experiments.config import Experiment
 
 _RELAY, _TRANSPORT, _REST = 1, 1, 1
@@ -40,10 +41,14 @@ def measures_compute(experiment: Experiment) -> bool:
     """Whether the time that training really takes here is part of the result."""
     if experiment.training.trainer == "synthetic":
         return False
+    if experiment.training.scheme == "central":
+        return computing.server_seconds_per_step(experiment) is None
     return any(experiment.seconds_per_step(device) is None for _, device in experiment.expanded_devices())
 
 
 def cores_of(experiment: Experiment) -> int:
     """Cores a trial keeps busy when compute is not measured; devices that train take one each."""
-    training = len(experiment.expanded_devices()) if experiment.training.trainer != "synthetic" else 0
+    training = 1 if experiment.training.scheme == "central" else len(experiment.expanded_devices())
+    if experiment.training.trainer == "synthetic":
+        training = 0
     return _RELAY + max(_TRANSPORT, training)

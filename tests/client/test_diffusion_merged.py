@@ -9,8 +9,8 @@ import torch
 
 from client.diffusion.base import load_base
 from client.diffusion.lora import TARGET_MODULES, AdaptedUNet
-from proto.adapter import load_adapter
-from server.checkpoint import checkpoint_path, write_checkpoint
+from proto.adapter import adapter_file, load_adapter
+from server.checkpoint import write_checkpoint
 from server.global_model import GlobalModel
 
 
@@ -29,12 +29,12 @@ def test_merges_of_more_rank_than_the_weights_have_are_one_adapter_of_theirs(tmp
     model.adapter += rng.standard_normal(model.adapter.size).astype(np.float32) / 30
     adapted.write(model.adapter)
     write_checkpoint(tmp_path, 3, *model.whole(with_adapter=True))
-    layout, _ = load_adapter(checkpoint_path(tmp_path, 3))
+    layout, _ = load_adapter(adapter_file(tmp_path, 3))
     assert {tensor.shape[0] for tensor in layout.tensors if ".lora_A." in tensor.name} == {
         model.lora.largest_rank
     }
     pipeline = base.pipeline(base.bare_unet())
-    pipeline.load_lora_weights(checkpoint_path(tmp_path, 3))
+    pipeline.load_lora_weights(adapter_file(tmp_path, 3))
     draws = [_output(unet) for unet in (adapted.unet, pipeline.unet, base.unet)]
     assert torch.allclose(draws[0], draws[1], atol=1e-4)
     assert (draws[0] - draws[2]).abs().mean() > 1e-2

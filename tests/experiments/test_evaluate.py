@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from PIL import Image
 
 from client.diffusion import retrieval as drawings
 from client.diffusion.base import DEFAULT_BASE, load_base
+from client.diffusion.data import load_held_out
 from client.diffusion.dual_encoder import load_judge
 from client.diffusion.full import FullUNet
 from client.diffusion.lora import TARGET_MODULES, initial_adapter
 from experiments import evaluate
-from experiments.evaluate import EvaluationError, evaluate_run
+from experiments.evaluate import EvaluationError, Questions, Scorer, evaluate_run
 from proto.adapter import load_adapter, save_adapter
 from proto.lora import LoraLayout
 from tests.client.test_diffusion_data import write_folder
@@ -92,6 +94,35 @@ def test_an_imagefolder_run_is_evaluated_on_its_own_held_out_images(tmp_path: Pa
     losses = evaluate_run(run, progress=lambda text: None).losses
     assert losses["style"].tolist() == ["image", "all"] * 2
     assert losses["examples"].tolist() == [2] * 4
+
+
+def test_devices_of_their_own_adapters_count_alike(tmp_path: Path) -> None:
+    """dev1 missed round 2: it has what it had. The scheme's loss is the mean of its devices'."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    write_folder(folder)
+    shared = make_run(tmp_path / "shared", data=str(folder))
+    run = make_run(tmp_path / "run", data=str(folder))
+    for name, numbers in (("dev0", (1, 2)), ("dev1", (1,))):
+        (run / "adapters" / name).mkdir()
+        for number in numbers:
+            file = f"round-{number:04d}.safetensors"
+            shutil.copy(shared / "adapters" / file, run / "adapters" / name / file)
+    for number in (1, 2):
+        (run / "adapters" / f"round-{number:04d}.safetensors").unlink()
+    losses = evaluate_run(run, progress=lambda text: None).losses
+    by_round = evaluate_run(shared, progress=lambda text: None).losses
+    assert losses.columns.tolist() == by_round.columns.tolist()
+    expected = by_round["loss"].tolist()
+    assert losses["loss"].tolist()[:4] == pytest.approx(expected[:4], rel=1e-6)
+    assert losses["loss"].tolist()[4:] == pytest.approx(
+        [(expected[2] + expected[4]) / 2, (expected[3] + expected[5]) / 2], rel=1e-6
+    )
+    devices = pd.read_csv(run / "evaluation_devices.csv")
+    assert len(devices) == 2 * len(losses) and set(devices["device"]) == {"dev0", "dev1"}
+    scorer = Scorer.__new__(Scorer)  # The questions of emoji take longer.
+    scorer._base, scorer._questions = load_base(), Questions(load_base(), load_held_out(str(folder), 64))
+    assert scorer.losses(run)[2] == pytest.approx((expected[3] + expected[5]) / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("content", [None, "no json", "[]", '{"config": {}}'])

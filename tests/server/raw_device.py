@@ -151,8 +151,9 @@ class Device:
         """Whether the server now says that all rounds are done."""
         return [instruction.WhichOneof("kind") for instruction in self.tasks] == ["finish"]
 
-    def key(self, round_number: int, run_id: str = "run-7") -> pb.UploadKey:
-        return pb.UploadKey(client_id=self.name, session=self.session, run_id=run_id, round=round_number)
+    def key(self, round_number: int, run_id: str = "run-7", ask: pb.Ask = pb.ASK_UPDATE) -> pb.UploadKey:
+        ids = {"client_id": self.name, "session": self.session, "run_id": run_id}
+        return pb.UploadKey(**ids, round=round_number, ask=ask)
 
     def header(
         self,
@@ -164,10 +165,11 @@ class Device:
         run_id: str = "run-7",
         loss: float = float("nan"),
         crc32: int = 0,
+        ask: pb.Ask = pb.ASK_UPDATE,
     ) -> pb.UploadPart:
         return pb.UploadPart(
             header=pb.UploadHeader(
-                key=self.key(round_number, run_id),
+                key=self.key(round_number, run_id, ask),
                 attempt=1,
                 codec=codec,
                 payload_bytes=payload_bytes,
@@ -190,11 +192,12 @@ class Device:
         codec: str = "fp32",
         loss: float = float("nan"),
         crc32: int = 0,
+        ask: pb.Ask = pb.ASK_UPDATE,
     ) -> pb.UploadReply:
         """A well-formed upload from `offset` on."""
         payload = update if isinstance(update, bytes) else update.astype("<f4").tobytes()
         more = {"offset": offset, "codec": codec, "loss": loss, "crc32": crc32}
-        header = self.header(len(payload), round_number=round_number, **more)
+        header = self.header(len(payload), round_number=round_number, ask=ask, **more)
         return self.send([header, *pieces(payload, offset)])
 
     def upload_part_and_stall(self, update: Vector, count: int) -> threading.Event:
@@ -220,9 +223,9 @@ class Device:
         """What the server says to the upload that stalled."""
         return self._stalled.result()
 
-    def held(self, round_number: int = 1) -> int:
+    def held(self, round_number: int = 1, ask: pb.Ask = pb.ASK_UPDATE) -> int:
         """Bytes of this device's update that the server says it holds."""
-        reply = self.stub.UploadStatus(self.key(round_number), timeout=TIMEOUT_S)
+        reply = self.stub.UploadStatus(self.key(round_number, ask=ask), timeout=TIMEOUT_S)
         assert reply.status == pb.STATUS_OK, reply
         return reply.received
 

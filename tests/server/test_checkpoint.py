@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from proto.adapter import AdapterLayout, load_adapter
-from server.checkpoint import checkpoint_path, write_checkpoint
+from proto.adapter import AdapterLayout, adapter_file, load_adapter
+from server.checkpoint import write_checkpoint
 
 LAYOUT = AdapterLayout.of({"a": (2, 3)})
 
 
 def test_names_sort_in_order_of_rounds() -> None:
-    names = [checkpoint_path(Path(), number).name for number in (0, 3, 20, 1000)]
+    names = [adapter_file(Path(), number).name for number in (0, 3, 20, 1000)]
     assert names[1] == "round-0003.safetensors"
     assert names == sorted(names)
 
@@ -35,4 +35,4 @@ def test_nothing_but_whole_checkpoints_is_left_in_the_folder(tmp_path: Path) -> 
         "round-0001.safetensors",
         "round-0002.safetensors",
     ]
-    np.testing.assert_array_equal(load_adapter(checkpoint_path(tmp_path, 2))[1], np.ones(6))
+    np.testing.assert_array_equal(load_adapter(adapter_file(tmp_path, 2))[1], np.ones(6))
