@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emulation.link import AccessLink
-from experiments import analytic, round_needs
+from experiments import analytic, computing, round_needs
 from experiments.config_cell import WAYS, DeviceNeeds, Way
 from experiments.model_shapes import ShapeError
 from experiments.timeline import Round
@@ -29,8 +29,10 @@ def latencies_s(experiment: Experiment, rounds: Iterable[Round]) -> list[float |
     """Of each round: when the last of those that finished it is done.
 
     None where the configuration does not tell: training is measured, the model's shapes are not known before
-    it is loaded, a device is remote, or nobody finished.
+    it is loaded, a device is remote, or nobody finished. Central training has a model of its own.
     """
+    if experiment.training.scheme == "central":
+        return [_central_s(experiment, one) for one in rounds]
     links = {link.device: link for link in experiment.links()}
     rates = rates_bps(experiment)
     found: list[float | None] = []
@@ -49,18 +51,38 @@ def latencies_s(experiment: Experiment, rounds: Iterable[Round]) -> list[float |
     return found
 
 
+def _central_s(experiment: Experiment, one: Round) -> float | None:
+    """Round 1 brings the data up, each trains, and the last brings the adapter down.
+
+    T = max_k D_k / r_k + E C D / f + max_k S / r_k: the server trains on all data, once they are there.
+    """
+    links, central, training = experiment.links(), experiment.central, experiment.training
+    step_s = computing.server_seconds_per_step(experiment)
+    if training.trainer != "synthetic" or any(c.outcome != "finished" for c in one.clients.values()):
+        return None  # What real data weigh is not known before they are packed.
+    rates, at_once = rates_bps(experiment), [0.0] * len(links)
+    done = (step_s or 0.0) * training.steps * len(links)
+    if one.number == 1:
+        data = [float(central.images * central.image_bytes)] * len(links)
+        done += max(transferred(links, "up", rates["up"], data, at_once))
+    if one.number == experiment.rounds and central.deliver:
+        adapter = [round_needs.adapter_bytes(experiment)] * len(links)
+        done += max(transferred(links, "down", rates["down"], adapter, at_once))
+    return done
+
+
 def done_s(links: Sequence[AccessLink], rates: Rates, needs: Mapping[str, DeviceNeeds]) -> dict[str, float]:
     """Device -> T_dl + T_cmp + T_up in a round of these devices."""
     names = [link.device for link in links]
-    downloaded = _transferred(
+    downloaded = transferred(
         links, "down", rates["down"], [needs[name].down_bytes for name in names], [0.0] * len(names)
     )
     trained = [end + needs[name].compute_s for name, end in zip(names, downloaded, strict=True)]
-    uploaded = _transferred(links, "up", rates["up"], [needs[name].up_bytes for name in names], trained)
+    uploaded = transferred(links, "up", rates["up"], [needs[name].up_bytes for name in names], trained)
     return dict(zip(names, uploaded, strict=True))
 
 
-def _transferred(
+def transferred(
     links: Sequence[AccessLink],
     way: Way,
     rates: Mapping[str, float],

@@ -10,6 +10,7 @@ from client.device_profiles import DeviceProfile, fits
 from client.training import Rank
 from client.unet_work import TrainingWork
 from experiments import model_shapes
+from proto.exchange import TRAINER
 
 if TYPE_CHECKING:
     from experiments.config import Experiment
@@ -72,34 +73,42 @@ def _has_its_own(device: Device) -> bool:
     return device.seconds_per_step is not None or device.compute_profile is not None
 
 
-def feasible(experiment: Experiment) -> dict[str, bool | None]:
-    """Device -> whether weights, gradients and moments fit its memory; None where that is not known."""
-    found: dict[str, bool | None] = {}
-    for name, device in experiment.expanded_devices():
-        profile = profile_of(experiment, device)
-        found[name] = None if profile is None else fits(profile, work_of(experiment, device.rank))
-    return found
-
-
-def describe(experiment: Experiment) -> dict[str, Any]:
-    """As JSON: what was assumed of each device that has a profile, and of the server."""
-    timed = {
+def _timed(experiment: Experiment) -> dict[str, tuple[DeviceProfile, TrainingWork]]:
+    """Everybody who trains by a profile, and a step of theirs: devices, or centrally the server's trainer."""
+    if experiment.training.scheme == "central":
+        name = experiment.compute.server_profile
+        server = None if name is None else experiment.compute.find("compute.server_profile", name)
+        return {} if server is None else {TRAINER: (server, work_of(experiment))}
+    return {
         name: (profile, work_of(experiment, device.rank))
         for name, device in experiment.expanded_devices()
         if (profile := profile_of(experiment, device)) is not None
     }
-    if (server := experiment.compute.server_profile) is not None:
-        timed["server"] = experiment.compute.find("compute.server_profile", server), work_of(experiment)
+
+
+def powers_w(experiment: Experiment) -> dict[str, float]:
+    """Of those who train by a profile, while they do."""
+    return {name: profile.power_w for name, (profile, _) in _timed(experiment).items()}
+
+
+def feasible(experiment: Experiment) -> dict[str, bool | None]:
+    """Whether weights, gradients and moments fit those who train by a profile; None: not known."""
+    return {name: fits(profile, work) for name, (profile, work) in _timed(experiment).items()}
+
+
+def describe(experiment: Experiment) -> dict[str, Any]:
+    """As JSON: what was assumed of everybody who trains by a profile."""
+    batch_size = experiment.training.batch_size
     return {
         name: {
             "profile": vars(profile) | {"power_w": profile.power_w},
             "flops_per_sample": work.flops,
-            "batch_size": experiment.training.batch_size,
-            "seconds_per_step": profile.seconds_per_step(work, experiment.training.batch_size),
+            "batch_size": batch_size,
+            "seconds_per_step": profile.seconds_per_step(work, batch_size),
             "least_memory_bytes": work.least_memory_bytes,
             "feasible": fits(profile, work),
         }
-        for name, (profile, work) in timed.items()
+        for name, (profile, work) in _timed(experiment).items()
     }
 
 

@@ -260,6 +260,8 @@ class Experiment(Section):
     def _divide_the_cell(self) -> None:
         """By what a usual round asks of its devices."""
         try:
+            if self.training.scheme != "federated":
+                raise ValueError(f"is divided for rounds of updates; training.scheme={self.training.scheme}")
             needs = round_needs.needs(self, round_needs.USUAL_ROUND)
             if needs is None:
                 raise ValueError("how long devices train is measured; a division needs compute.profile")

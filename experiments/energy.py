@@ -16,25 +16,22 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from experiments import analytic, computing
-from proto.exchange import TRAINER
 
 if TYPE_CHECKING:
     from experiments.config import Experiment
 
 
 def with_energy(clients: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
-    """clients.csv with `energy_compute_j`, `energy_radio_j`, and `feasible`: whether training fits memory."""
-    devices = experiment.expanded_devices()
-    profiles = {name: computing.profile_of(experiment, device) for name, device in devices}
-    fits = computing.feasible(experiment)
+    """clients.csv with `energy_compute_j`, `energy_radio_j`, and `feasible`: whether training fits.
+
+    All three are of who trains or sends; the server's own trainer has no radio.
+    """
+    powers_w, fits = computing.powers_w(experiment), computing.feasible(experiment)
     network = experiment.network
     send_w, receive_w = network.power.transmit_w(network.channel), network.power.receive
     rows = clients.to_dict("records")
-    if (server := experiment.compute.server_profile) is not None:
-        profiles[TRAINER] = experiment.compute.find("compute.server_profile", server)
-    powers = [profile.power_w if (profile := profiles.get(row["client"])) else None for row in rows]
     return clients.assign(
-        energy_compute_j=[_energy_j(p, row["compute_s"]) for p, row in zip(powers, rows, strict=True)],
+        energy_compute_j=[_energy_j(powers_w.get(row["client"]), row["compute_s"]) for row in rows],
         energy_radio_j=[
             _energy_j(None if row["remote"] else send_w, row["upload_s"])
             + _energy_j(receive_w, row["download_s"] if receive_w else 0.0)

@@ -67,6 +67,13 @@ def payload_bytes(experiment: Experiment, number: int, rank: int) -> tuple[float
     )
 
 
+def adapter_bytes(experiment: Experiment) -> float:
+    """All of the adapter, as the downlink encodes it."""
+    own: Rank = "full" if experiment.adapter.kind == "full" else experiment.adapter.rank
+    layout = model_shapes.adapter(experiment.base, own, experiment.adapter.target_modules)
+    return _encoded_bytes(experiment.downlink.codec, layout.size)
+
+
 def _merged_rank(experiment: Experiment, lora: LoraLayout) -> int:
     """Of what a round's cohort makes devices merge into their base; 0: nothing."""
     method, ranks = experiment.aggregation.method, experiment.ranks()

@@ -90,6 +90,24 @@ def test_a_round_after_the_first_brings_differences() -> None:
     assert round_needs.payload_bytes(varying, 1, 4)[1] == pytest.approx(797_184 * 3.63 / 8, rel=0.01)
 
 
+def test_central_training_sends_data_trains_and_brings_the_adapter() -> None:
+    """10 images of 100 kB up; 2 devices' 3 steps of 0.5 s; the adapter down. dev0 is the slower."""
+    keys = ["training={scheme: central, trainer: synthetic, steps: 3}", "uplink.codec=fp32", "rounds=3"]
+    keys += ["central={images: 10, image_bytes: 100kB}", "compute.server_seconds_per_step=500ms"]
+    experiment = config.load(SMOKE, keys)
+    up, down = 8 * 1e6 / 10e6 + 0.010, 8 * DOWN / 20e6 + 0.010
+    assert [latency_s(experiment, number) for number in (1, 2, 3)] == pytest.approx([up + 3, 3, 3 + down])
+    assert latency_s(experiment, 1, dev1="lost") is None
+    kept = config.load(SMOKE, [*keys, "central.deliver=false", "downlink.codec=fp32"])
+    assert latency_s(kept, 3) == pytest.approx(3)
+
+
+def test_local_training_sends_nothing() -> None:
+    keys = ["training={scheme: local, trainer: synthetic, steps: 3}", "compute.seconds_per_step=2s"]
+    experiment = config.load(SMOKE, [*keys, "uplink.codec=fp32", "downlink.codec=fp32"])
+    assert latency_s(experiment) == pytest.approx(6 + 0.020)  # And the way there and back.
+
+
 def test_energy_is_power_for_as_long_as_it_takes() -> None:
     """A phone computes at 5 W and sends at 23 dBm, 0.2 W; what receiving draws has to be said."""
     rows = [
@@ -104,7 +122,7 @@ def test_energy_is_power_for_as_long_as_it_takes() -> None:
     power = ["network.power={transmit: 500mW, receive: 1W}"]
     found = energy.with_energy(pd.DataFrame(rows), config.load(SMOKE, power))
     assert found["energy_radio_j"][0] == pytest.approx(4 * 0.5 + 2 * 1.0)
-    assert math.isnan(found["energy_compute_j"][0]) and found["feasible"][0] is None
+    assert math.isnan(found["energy_compute_j"][0]) and pd.isna(found["feasible"][0])
     wireless = config.load(CONFIGS / "wireless.yaml", ["network.channel.up.power=20dBm"])
     found = energy.with_energy(pd.DataFrame(rows), wireless)
     assert found["energy_radio_j"][0] == pytest.approx(4 * 0.1)

@@ -99,6 +99,11 @@ def test_the_manifest_s_configuration_is_the_same_experiment() -> None:
             ["network.channel.up.power=-160dBm"],
             "network.cell: dev0: up, it is out of the cell's range",
         ),
+        (
+            DIVIDED,
+            ["training.scheme=local", "uplink.codec=fp32", "downlink.codec=fp32"],
+            "is divided for rou",
+        ),
         (DIVIDED, ["network.power.transmit=1W"], "power.transmit: comes from network.channel.up.power"),
     ],
 )

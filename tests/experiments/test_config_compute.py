@@ -39,9 +39,8 @@ def test_everything_assumed_can_stand_in_the_configuration() -> None:
     experiment = config.load(SMOKE, [MINE, "compute.profile=mine", "compute.server_profile=server_gpu"])
     assert computing.server_seconds_per_step(experiment) == pytest.approx(16 * 0.01987, rel=1e-3)
     assumed = computing.describe(experiment)
-    assert set(assumed) == {"dev0", "dev1", "server"}
+    assert set(assumed) == {"dev0", "dev1"}
     assert assumed["dev0"]["profile"]["power_w"] == 2.5 and assumed["dev0"]["feasible"] is False
-    assert assumed["server"]["feasible"] is True
     assert Experiment.model_validate_json(experiment.model_dump_json()) == experiment
 
 
@@ -53,7 +52,18 @@ def test_what_does_not_fit_a_device_s_memory_is_a_warning() -> None:
     assert "13.8 GB" in warning
     lora = config.load(SMOKE, ["compute.profile=phone"])
     assert computing.warnings(lora) == [] and computing.feasible(lora) == {"dev0": True, "dev1": True}
-    assert computing.feasible(config.load(SMOKE)) == {"dev0": None, "dev1": None}
+    assert computing.feasible(config.load(SMOKE)) == {}
+
+
+def test_where_the_server_trains_it_is_the_one_that_is_timed() -> None:
+    central = [
+        "training.scheme=central",
+        "uplink.codec=fp32",
+        "compute={profile: phone, server_profile: server_gpu}",
+    ]
+    experiment = config.load(SMOKE, [*central, "adapter.kind=full"])
+    assert computing.feasible(experiment) == {"trainer": True} and computing.warnings(experiment) == []
+    assert computing.powers_w(experiment) == {"trainer": 400.0}
 
 
 def test_the_bundled_base_s_work_is_counted_without_loading_it() -> None:
