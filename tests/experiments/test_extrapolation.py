@@ -151,6 +151,7 @@ def test_the_whole_is_as_if_all_of_it_had_been_sent(some: list[Device], air: Air
     assert ours["extrapolated"].all() and not theirs["extrapolated"].any()
     for column in ("download_s", "compute_s", "upload_s", "payload_up_bytes", "payload_down_bytes"):
         assert ours[column].to_numpy() == pytest.approx(theirs[column].to_numpy(), rel=5e-3), column
+    assert ours["aggregate_s"].to_numpy() == pytest.approx(theirs["aggregate_s"].to_numpy(), rel=1e-3)
     for column in ("message_up_bytes", "message_down_bytes", "wire_down_bytes", "wire_up_bytes", "cpu_s"):
         assert ours[column].to_numpy() == pytest.approx(theirs[column].to_numpy(), rel=5e-3), column
     assert ours["wait_s"].to_numpy() == pytest.approx(theirs["wait_s"].to_numpy(), abs=0.5)
@@ -172,16 +173,23 @@ def test_what_was_really_sent_is_on_record() -> None:
 
 def test_later_rounds_begin_later() -> None:
     first = events({"dev0": Device()}, PART)
-    second = [e | {"t": e["t"] + 100, "round": 2} for e in first if e["event"] != "connected"]
+    more = [
+        e | {"t": e["t"] + 100 * (number - 1), "round": number}
+        for number in (2, 3)
+        for e in first
+        if e["event"] != "connected"
+    ]
     part = EmulatedPart(PART // 4, WHOLE // 4, WHOLE, WHOLE)
     links = links_of({"dev0": Device()})
     found = extrapolate(
-        timeline.build([*first, *second]), part, links, profiled=frozenset(["dev0"]), deadline_s=1e6
+        timeline.build([*first, *more]), part, links, profiled=frozenset(["dev0"]), deadline_s=1e6
     )
-    one, two = found.rounds
-    assert one.start == 10.0 and one.latency_s is not None
-    assert two.start - one.start == pytest.approx(100 + 36, abs=0.5)  # 12 MB more at 8 and 4 Mbit/s
-    assert two.latency_s == pytest.approx(one.latency_s)
+    one, two, three = found.rounds
+    longer_s = 12 + 24 + 0.12  # 12 MB more at 8 and at 4 Mbit/s, and to average
+    assert [one.start, two.start, three.start] == pytest.approx(
+        [10, 110 + longer_s, 210 + 2 * longer_s], abs=0.1
+    )
+    assert one.latency_s == pytest.approx(two.latency_s)
 
 
 def test_work_without_a_profile_grows_with_the_vector() -> None:
