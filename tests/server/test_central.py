@@ -112,6 +112,8 @@ def test_too_much_is_refused_before_any_of_it_is_taken_and_nobody_left_ends_the_
     with Device(server, "dev0") as dev0, Device(server, "dev1") as dev1, Device(server, "trainer") as trainer:
         for device in (dev0, dev1, trainer):
             device.enter()
+        for device in (dev0, dev1):
+            device.next_round()
         reply = dev0.send([dev0.header(1001, **RAW)])
         assert reply.status == pb.STATUS_TOO_LONG
         assert reply.reason == "1001 bytes announced, the server takes 1000 of a device"
