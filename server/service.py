@@ -129,7 +129,8 @@ class FederationService(federation_pb2_grpc.FederationServicer):
         start = pb.RoundStart(
             round=current.number,
             downlink_codec=broadcast.codec.name,
-            uplink_codec=current.uplink_codec,
+            # Under masks: the codec beneath them.
+            uplink_codec=self._federation.uplink.name if current.secure else current.uplink_codec,
             payload_bytes=broadcast.payload_bytes,
             payload_id=broadcast.id,
             offset=held.held_bytes if held.held_payload == broadcast.id else 0,

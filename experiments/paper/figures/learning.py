@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from experiments.figures import style
 from experiments.paper.figures import marks
@@ -82,7 +82,8 @@ def _time_axis(axes: Axes, losses: pd.DataFrame) -> None:
     times = losses.loc[losses["time_s"] > 0, "time_s"]
     if times.empty:
         return
-    axes.set_xscale("symlog", linthresh=times.min(), linscale=0.4, subs=[])
+    axes.set_xscale("symlog", linthresh=times.min(), linscale=0.4)
+    axes.xaxis.set_minor_locator(NullLocator())
     powers = 10.0 ** np.arange(np.ceil(np.log10(times.min())), np.floor(np.log10(times.max())) + 1)
     axes.set_xticks([0.0, *powers], [f"{tick:,g}" for tick in (0.0, *powers)])
     axes.set_xlim(-0.1 * times.min(), 1.4 * times.max())
