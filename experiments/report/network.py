@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 from markupsafe import Markup
@@ -101,23 +101,19 @@ def _counted(run: RunFolder) -> Markup:
     if table is None or table.empty:
         return Markup("")
     drops = [name for name in _DROPS if name in table]
-    counted = [
-        name for name in ("offered_frames", "delivered_frames", "delivered_bytes", *drops) if name in table
+    cells: dict[str, tuple[str, Callable[[Any], str]]] = {
+        "offered_frames": ("offered frames", words.number),
+        "delivered_frames": ("delivered frames", words.number),
+        "delivered_bytes": ("delivered", words.size),
+        **{name: (f"dropped: {name.removeprefix('drops_')}", words.number) for name in drops},
+        "lateness_p99_s": ("p99 lateness, worst round", words.milliseconds),
+    }
+    there = [name for name in cells if name in table]
+    how = {name: "max" if name == "lateness_p99_s" else "sum" for name in there}
+    sums = table.groupby(["link", "direction"], sort=False).agg(how).reset_index()
+    rows = [
+        [str(row["link"]), str(row["direction"]), *(cells[name][1](row[name]) for name in there)]
+        for row in sums.to_dict("records")
     ]
-    sums = table.groupby(["link", "direction"], sort=False)[counted].sum()
-    headers = ["link", "direction", "offered frames", "delivered frames", "delivered"]
-    headers += [f"dropped: {name.removeprefix('drops_')}" for name in drops]
-    late = "lateness_p99_s" in table
-    worst = table.groupby(["link", "direction"], sort=False)["lateness_p99_s"].max() if late else None
-    rows: list[Sequence[str]] = []
-    for (link, way), row in sums.iterrows():
-        cells = [str(link), str(way)]
-        cells += [
-            words.size(row[name]) if name.endswith("_bytes") else words.number(int(row[name]))
-            for name in counted
-        ]
-        if worst is not None:
-            cells.append(words.prefixed(worst[link, way] * 1e6, "µs"))
-        rows.append(cells)
-    headers += ["p99 lateness, worst round"] if late else []
+    headers = ["link", "direction", *(cells[name][0] for name in there)]
     return parts.fold("What every link counted, over the whole run", parts.table(headers, rows, left=2))

@@ -224,7 +224,8 @@ def _table(table: pd.DataFrame, cells: dict[str, tuple[str, Any]], left: int, fi
 def _loss_table(losses: pd.DataFrame) -> Markup:
     by_round = losses.pivot_table(index="round", columns="style", values="loss", sort=False)
     rows = [
-        [words.number(int(number)), *(f"{value:.4f}" for value in row)] for number, row in by_round.iterrows()
+        [words.number(number), *(f"{value:.4f}" for value in values)]
+        for number, *values in by_round.reset_index().to_numpy().tolist()
     ]
     return parts.table(["round", *map(str, by_round.columns)], rows)
 

@@ -52,7 +52,7 @@ def chart_data(run: RunFolder) -> dict[str, Any]:
     if (losses := losses_over_time(run)) is not None:
         data["losses"] = columns(losses, ["round", "style", "loss", "t_s"])
     if "retrieval" in run.tables:
-        data["retrieval"] = columns(run.tables["retrieval"], list(run.tables["retrieval"]))
+        data["retrieval"] = columns(run.tables["retrieval"], [*map(str, run.tables["retrieval"].columns)])
     if "channel" in run.tables:
         data["channel"] = channel(run.tables["channel"])
     return data
