@@ -33,8 +33,9 @@ def build_trainer(
         if kind == "diffusion":
             from client.diffusion.trainer import DiffusionTrainer  # torch: only for those who train
 
-            place = {"device_index": device_index, "device_count": device_count}
-            return DiffusionTrainer(**place, collected=collected, **task)
+            return DiffusionTrainer(
+                device_index=device_index, device_count=device_count, collected=collected, **task
+            )
     except (TypeError, KeyError, UnsupportedError) as error:
         raise TaskError(f"the server's task for trainer '{kind}' does not fit: {error}") from error
     raise TaskError(f"unknown trainer '{kind}' in the server's task: synthetic or diffusion")

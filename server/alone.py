@@ -17,6 +17,7 @@ from server.devices import Device
 from server.downlink import Payloads
 from server.open_round import OpenRound
 from server.rounds import Federation, log
+from server.tailored import TailoredPayloads
 
 _NOTHING = Exchange(down="")
 
@@ -35,7 +36,11 @@ class LocalFederation(Federation):
         return finished
 
     async def _ask(
-        self, number: int, cohort: Sequence[str], ask: Ask, payloads: Payloads | None = None
+        self,
+        number: int,
+        cohort: Sequence[str],
+        ask: Ask,
+        payloads: Payloads | TailoredPayloads | None = None,
     ) -> OpenRound:
         """Ask this of the cohort, with nothing or these payloads; returns when it has closed."""
         plan, payloads = self.plan, payloads or self._nothing()
