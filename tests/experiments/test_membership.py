@@ -74,7 +74,7 @@ def test_whose_losses_fall_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     def losses(probe: Probe, model: object) -> np.ndarray:
         count = len(probe._latents)
-        fell = np.repeat([0.9, 0.0], count // 2) if next(asked) else 0.0
+        fell = np.repeat([0.5, 0.0], count // 2) if next(asked) else 0.0
         return before[:count] - fell
 
     asked = iter([0, 1])
@@ -82,7 +82,7 @@ def test_whose_losses_fall_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})  # One after the other.
     result = membership_auc(make_run(tmp_path / "run", 0.0))
     assert result.attacks["calibrated"].auc == 1.0 and result.attacks["calibrated"].tpr_at_1 == 1.0
-    assert 0.9 < result.auc < 1 and abs(result.attacks["initial"].auc - 0.5) < 0.3
+    assert 0.7 < result.auc < 1 and abs(result.attacks["initial"].auc - 0.5) < 0.3
 
 
 def test_devices_that_trained_alone_are_asked_for_their_own(tmp_path: Path) -> None:
