@@ -31,12 +31,13 @@ def row(usual: Row, client: ClientRound, one: Round, link: AccessLink | None) ->
 def _trainer(usual: Row) -> Row:
     counts = [key for key in usual if key.endswith("_bytes") or key == "retransmitted_segments"]
     phases = ("download", "encode", "upload", "aggregate", "turnaround", "bound_download", "bound_upload")
+    nothing = ("downlink_kind", "encode_cpu_s", "upload_attempts", "upload_status")
     return {
         **usual,
         **dict.fromkeys(counts, 0),
         **{f"{phase}_s": None for phase in phases},
+        **dict.fromkeys(nothing),
         "remote": False,
-        "downlink_kind": None,
         "bound_s": usual["compute_s"],
     }
 

@@ -115,7 +115,7 @@ def federate(
     """Three devices, `ROUNDS` rounds, two devices in each in turns."""
     outcome = Outcome(folder, ranks)
 
-    def build(task: str, *, device_index: int, device_count: int) -> Recording:
+    def build(task: str, *, device_index: int, device_count: int, collected: Path | None) -> Recording:
         return Recording(device_index, ranks[device_index], outcome.notes)
 
     monkeypatch.setattr(session_module, "build_trainer", build)
