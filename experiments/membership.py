@@ -25,7 +25,7 @@ from experiments.record import write_table
 from experiments.roc import Scores, Separation, separate
 from experiments.trained import owners, read_adapters
 
-_DRAWS = 6
+_DRAWS = 4
 _MOST = 512
 """Held-out examples, and as many members."""
 _LEAST = 8

@@ -51,24 +51,19 @@ def auc(
     positive: Scores, negative: Scores, positive_groups: NDArray[Any], negative_groups: NDArray[Any]
 ) -> tuple[float, float]:
     """P(positive > negative) + P(equal) / 2, and its standard error: DeLong et al. 1988 (Biometrics 44:837)
-    for groups of one, Obuchowski 1997 (Biometrics 53:567) for larger ones. Raises ValueError."""
+    for groups of one, Obuchowski 1997 (Biometrics 53:567) for larger ones, none of which has examples of
+    both kinds. Raises ValueError."""
     placed_positive = _placement(positive, negative)
     placed_negative = 1 - _placement(negative, positive)
     area = float(placed_positive.mean())
-    names = np.unique(np.concatenate([positive_groups, negative_groups]))
-    excess = [
-        np.bincount(np.searchsorted(names, groups), weights=placed - area, minlength=len(names))
-        for groups, placed in ((positive_groups, placed_positive), (negative_groups, placed_negative))
-    ]
     variance = 0.0
-    for own, groups in zip(excess, (positive_groups, negative_groups), strict=True):
-        count = len(np.unique(groups))
-        if count < 2:
+    for placed, groups in ((placed_positive, positive_groups), (placed_negative, negative_groups)):
+        names, which = np.unique(groups, return_inverse=True)
+        if len(names) < 2:
             raise ValueError("an interval needs two groups of each kind at least")
-        variance += count / (count - 1) * float(own @ own) / len(groups) ** 2
-    together = len(names) / (len(names) - 1) * float(excess[0] @ excess[1])
-    variance += 2 * together / (len(positive) * len(negative))
-    return area, float(np.sqrt(max(0.0, variance)))
+        excess = np.bincount(which, weights=placed - area)
+        variance += len(names) / (len(names) - 1) * float(excess @ excess) / len(groups) ** 2
+    return area, float(np.sqrt(variance))
 
 
 def _placement(scores: Scores, others: Scores) -> Scores:

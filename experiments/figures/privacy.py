@@ -57,7 +57,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set_xlabel("ε of a device (∞: no noise)")
     handles, names = left.get_legend_handles_labels()
     if not table["valid"].all():
-        handles.append(Line2D([], [], linestyle="", marker="x", color=style.VERMILION))
+        handles.append(Line2D([], [], linestyle="", marker="x", color="dimgrey"))
         names.append("INVALID")
     figure.legend(handles, names, loc="outside upper center", ncols=max(1, len(names)), frameon=False)
     return figure

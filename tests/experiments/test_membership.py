@@ -62,10 +62,9 @@ def test_an_adapter_that_has_not_moved_tells_what_the_first_one_told(tmp_path: P
     assert "AUC 0.500 (0.500 to 0.500)" in result.summary()
 
 
-def test_another_adapter_gives_other_losses_and_the_same_one_the_same(tmp_path: Path) -> None:
-    one, again = (membership_auc(make_run(tmp_path / name, 0.3)) for name in ("one", "again"))
-    assert one.attacks == again.attacks
-    assert one.attacks["loss"] != one.attacks["initial"]
+def test_an_adapter_that_has_moved_gives_other_losses(tmp_path: Path) -> None:
+    attacks = membership_auc(make_run(tmp_path / "run", 0.3)).attacks
+    assert attacks["loss"] != attacks["initial"] and attacks["calibrated"].auc != 0.5
 
 
 def test_whose_losses_fall_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +73,7 @@ def test_whose_losses_fall_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     def losses(probe: Probe, model: object) -> np.ndarray:
         count = len(probe._latents)
-        fell = np.repeat([0.9, 0.0], count // 2) if next(asked) else 0.0
+        fell = np.repeat([0.5, 0.0], count // 2) if next(asked) else 0.0
         return before[:count] - fell
 
     asked = iter([0, 1])
@@ -82,7 +81,7 @@ def test_whose_losses_fall_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0})  # One after the other.
     result = membership_auc(make_run(tmp_path / "run", 0.0))
     assert result.attacks["calibrated"].auc == 1.0 and result.attacks["calibrated"].tpr_at_1 == 1.0
-    assert 0.9 < result.auc < 1 and abs(result.attacks["initial"].auc - 0.5) < 0.3
+    assert 0.7 < result.auc < 1 and abs(result.attacks["initial"].auc - 0.5) < 0.3
 
 
 def test_devices_that_trained_alone_are_asked_for_their_own(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.timeout(1200)  # the first test pays for two runs and t
 # Slow enough that a transfer's time is its bytes' time, with few steps: the test is of what crosses.
 _LINK = "{up: {rate: 2mbit, delay: 10ms, queue: 1s}, down: {rate: 10mbit, delay: 10ms, queue: 1s}}"
 _EQUAL = [f"network.devices=[{_LINK}, {_LINK}]", "rounds=2", "training.steps=5", "adapter.rank=16"]
+_CAPTURED = ["network.capture=[dev0-eth0]", "network.snaplen=64kB"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """codec -> the run with it on the uplink, everything else equal."""
     output = tmp_path_factory.mktemp("training")
     return {
-        codec: valid_run(CONFIGS / "cell.yaml", *_EQUAL, f"uplink.codec={codec}", f"output={output}")
+        codec: valid_run(
+            CONFIGS / "cell.yaml", *_EQUAL, *_CAPTURED, f"uplink.codec={codec}", f"output={output}"
+        )
         for codec in ("fp32", "int8")
     }
 
@@ -67,6 +70,17 @@ def test_training_lowers_the_held_out_loss(evaluated: Path) -> None:
     table = pd.read_csv(evaluated / "evaluation.csv")
     by_round = table[table["style"] == "all"].set_index("round")["loss"]
     assert by_round[2] < by_round[0]
+
+
+@pytest.mark.parametrize("codec", ["fp32", "int8"])
+def test_no_image_and_no_caption_leaves_a_device(runs: dict[str, dict[str, Any]], codec: str) -> None:
+    (device,) = fedcell_json("leaks", runs[codec]["run_dir"])["devices"]
+    assert device["valid"] and device["controls_found"] == device["controls"] == 3
+    assert device["images_searched"] == device["images_owned"] > 1000
+    assert (device["images_found"], device["captions_found"], device["leaked_bytes"]) == (0, 0, 0)
+    sent = runs[codec]["rounds"][0]["payload_up_bytes"]  # By two devices, in each of two rounds.
+    assert device["update_bytes_seen"] == device["update_bytes"] == sent
+    assert device["up_bytes"] > sent
 
 
 def test_the_figures_of_the_evaluation_are_there(evaluated: Path) -> None:
