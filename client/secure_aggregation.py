@@ -102,7 +102,8 @@ class SecureAggregation:
             raise CodecError(f"round {start.round}: a weight of {start.weight:g}; above 0, at most 1")
         masked = Masked(grid_of(codecs.parse(start.uplink_codec)), start.ring_bits)
         masks = self._current(start.round).masks(start.ring_bits)
-        self._clipped = clipped = {}
+        clipped: dict[int, int] = {}
+        self._clipped = clipped
 
         def make(_: Codec, vector: Vector, seed: Sequence[int]) -> SegmentEncoder:
             return MaskedEncoder(masked, vector, seed, masks=masks, scale=start.weight, clipped=clipped)

@@ -24,41 +24,63 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16proto/federation.proto\x12\nfedcell.v1\"1\n\x0bJoinRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\"\x8e\x01\n\tJoinReply\x12\"\n\x06status\x18\x01 \x01(\x0e\x32\x12.fedcell.v1.Status\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x11\n\ttask_json\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x65vice_index\x18\x05 \x01(\r\x12\x14\n\x0c\x64\x65vice_count\x18\x06 \x01(\r\"n\n\x0fRegisterRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x15\n\rlayout_digest\x18\x04 \x01(\x0c\x12\x10\n\x08\x65xamples\x18\x05 \x01(\x04\"C\n\rRegisterReply\x12\"\n\x06status\x18\x01 \x01(\x0e\x32\x12.fedcell.v1.Status\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x83\x01\n\x0cTasksRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x14\n\x0cheld_payload\x18\x04 \x01(\x0c\x12\x12\n\nheld_bytes\x18\x05 \x01(\x04\x12\x15\n\rstarted_round\x18\x06 \x01(\r\"\x8e\x01\n\x0bInstruction\x12-\n\x0bround_start\x18\x01 \x01(\x0b\x32\x16.fedcell.v1.RoundStartH\x00\x12\"\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x11.fedcell.v1.ChunkH\x00\x12$\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x12.fedcell.v1.FinishH\x00\x42\x06\n\x04kind\"\x95\x02\n\nRoundStart\x12\r\n\x05round\x18\x01 \x01(\r\x12\x16\n\x0e\x64ownlink_codec\x18\x02 \x01(\t\x12\x14\n\x0cuplink_codec\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\x12\x12\n\npayload_id\x18\x05 \x01(\x0c\x12\x0e\n\x06offset\x18\x06 \x01(\x04\x12\x16\n\x0e\x65rror_feedback\x18\x07 \x01(\x08\x12\x12\n\nbase_round\x18\x08 \x01(\r\x12\x0c\n\x04keep\x18\t \x01(\x08\x12\x14\n\x0c\x64own_factors\x18\n \x01(\t\x12\x17\n\x0ftrained_factors\x18\x0b \x01(\t\x12\x12\n\nmerge_rank\x18\x0c \x01(\r\x12\x12\n\nfresh_seed\x18\r \x03(\x04\"4\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05\x63rc32\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x18\n\x06\x46inish\x12\x0e\n\x06reason\x18\x01 \x01(\t\"N\n\tUploadKey\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\"\xad\x01\n\x0cUploadHeader\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.fedcell.v1.UploadKey\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05\x63odec\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06offset\x18\x05 \x01(\x04\x12\r\n\x05steps\x18\x06 \x01(\r\x12\x0c\n\x04loss\x18\x07 \x01(\x02\x12\x15\n\radapter_crc32\x18\x08 \x01(\x07\"d\n\nUploadPart\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.fedcell.v1.UploadHeaderH\x00\x12\"\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x11.fedcell.v1.ChunkH\x00\x42\x06\n\x04kind\"S\n\x0bUploadReply\x12\"\n\x06status\x18\x01 \x01(\x0e\x32\x12.fedcell.v1.Status\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08received\x18\x03 \x01(\x04*\xf5\x02\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\r\n\tSTATUS_OK\x10\x01\x12\x19\n\x15STATUS_UNKNOWN_CLIENT\x10\x02\x12\x1a\n\x16STATUS_IDENTITY_IN_USE\x10\x03\x12\x14\n\x10STATUS_WRONG_RUN\x10\x04\x12\x17\n\x13STATUS_WRONG_LAYOUT\x10\x05\x12\x16\n\x12STATUS_WRONG_ROUND\x10\x06\x12\x13\n\x0fSTATUS_TOO_LONG\x10\x07\x12\x12\n\x0eSTATUS_CORRUPT\x10\x08\x12\x15\n\x11STATUS_NOT_FINITE\x10\t\x12\x15\n\x11STATUS_INCOMPLETE\x10\n\x12\x16\n\x12STATUS_WRONG_CODEC\x10\x0b\x12\x17\n\x13STATUS_ALREADY_HELD\x10\x0c\x12\x0f\n\x0bSTATUS_LATE\x10\r\x12\x13\n\x0fSTATUS_NO_SPACE\x10\x0e\x12\x18\n\x14STATUS_WRONG_VERSION\x10\x0f\x32\xc3\x02\n\nFederation\x12\x36\n\x04Join\x12\x17.fedcell.v1.JoinRequest\x1a\x15.fedcell.v1.JoinReply\x12\x42\n\x08Register\x12\x1b.fedcell.v1.RegisterRequest\x1a\x19.fedcell.v1.RegisterReply\x12<\n\x05Tasks\x12\x18.fedcell.v1.TasksRequest\x1a\x17.fedcell.v1.Instruction0\x01\x12;\n\x06Upload\x12\x16.fedcell.v1.UploadPart\x1a\x17.fedcell.v1.UploadReply(\x01\x12>\n\x0cUploadStatus\x12\x15.fedcell.v1.UploadKey\x1a\x17.fedcell.v1.UploadReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16proto/federation.proto\x12\nfedcell.v1\"1\n\x0bJoinRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\"\xb4\x01\n\tJoinReply\x12\"\n\x06status\x18\x01 \x01(\x0e\x32\x12.fedcell.v1.Status\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x11\n\ttask_json\x18\x04 \x01(\t\x12\x14\n\x0c\x64\x65vice_index\x18\x05 \x01(\r\x12\x14\n\x0c\x64\x65vice_count\x18\x06 \x01(\r\x12$\n\x07privacy\x18\x07 \x01(\x0b\x32\x13.fedcell.v1.Privacy\"D\n\x07Privacy\x12\x11\n\tclip_norm\x18\x01 \x01(\x01\x12\x18\n\x10noise_multiplier\x18\x02 \x01(\x01\x12\x0c\n\x04seed\x18\x03 \x01(\x04\"n\n\x0fRegisterRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x15\n\rlayout_digest\x18\x04 \x01(\x0c\x12\x10\n\x08\x65xamples\x18\x05 \x01(\x04\"C\n\rRegisterReply\x12\"\n\x06status\x18\x01 \x01(\x0e\x32\x12.fedcell.v1.Status\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x83\x01\n\x0cTasksRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\x14\n\x0cheld_payload\x18\x04 \x01(\x0c\x12\x12\n\nheld_bytes\x18\x05 \x01(\x04\x12\x15\n\rstarted_round\x18\x06 \x01(\r\"\xb9\x02\n\x0bInstruction\x12-\n\x0bround_start\x18\x01 \x01(\x0b\x32\x16.fedcell.v1.RoundStartH\x00\x12\"\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x11.fedcell.v1.ChunkH\x00\x12$\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x12.fedcell.v1.FinishH\x00\x12-\n\x0bkeys_wanted\x18\x14 \x01(\x0b\x32\x16.fedcell.v1.KeysWantedH\x00\x12$\n\x06roster\x18\x15 \x01(\x0b\x32\x12.fedcell.v1.RosterH\x00\x12(\n\x08\x64\x65livery\x18\x16 \x01(\x0b\x32\x14.fedcell.v1.DeliveryH\x00\x12*\n\tsurvivors\x18\x17 \x01(\x0b\x32\x15.fedcell.v1.SurvivorsH\x00\x42\x06\n\x04kind\"\xc8\x02\n\nRoundStart\x12\r\n\x05round\x18\x01 \x01(\r\x12\x16\n\x0e\x64ownlink_codec\x18\x02 \x01(\t\x12\x14\n\x0cuplink_codec\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\x12\x12\n\npayload_id\x18\x05 \x01(\x0c\x12\x0e\n\x06offset\x18\x06 \x01(\x04\x12\x16\n\x0e\x65rror_feedback\x18\x07 \x01(\x08\x12\x12\n\nbase_round\x18\x08 \x01(\r\x12\x0c\n\x04keep\x18\t \x01(\x08\x12\x14\n\x0c\x64own_factors\x18\n \x01(\t\x12\x17\n\x0ftrained_factors\x18\x0b \x01(\t\x12\x12\n\nmerge_rank\x18\x0c \x01(\r\x12\x12\n\nfresh_seed\x18\r \x03(\x04\x12\x0e\n\x06\x63ohort\x18\x0e \x01(\r\x12\x11\n\tring_bits\x18\x14 \x01(\r\x12\x0e\n\x06weight\x18\x15 \x01(\x01\"4\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05\x63rc32\x18\x02 \x01(\x07\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x18\n\x06\x46inish\x12\x0e\n\x06reason\x18\x01 \x01(\t\"N\n\tUploadKey\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\"\xd3\x01\n\x0cUploadHeader\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.fedcell.v1.UploadKey\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05\x63odec\x18\x03 \x01(\t\x12\x15\n\rpayload_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06offset\x18\x05 \x01(\x04\x12\r\n\x05steps\x18\x06 \x01(\r\x12\x0c\n\x04loss\x18\x07 \x01(\x02\x12\x15\n\radapter_crc32\x18\x08 \x01(\x07\x12\x11\n\tclip_norm\x18\t \x01(\x01\x12\x11\n\tnoise_std\x18\n \x01(\x01\"d\n\nUploadPart\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.fedcell.v1.UploadHeaderH\x00\x12\"\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x11.fedcell.v1.ChunkH\x00\x42\x06\n\x04kind\"S\n\x0bUploadReply\x12\"\n\x06status\x18\x01 \x01(\x0e\x32\x12.fedcell.v1.Status\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08received\x18\x03 \x01(\x04\"?\n\nKeysWanted\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0f\n\x07\x64\x65vices\x18\x02 \x01(\r\x12\x11\n\tthreshold\x18\x03 \x01(\r\"U\n\nPublicKeys\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.fedcell.v1.UploadKey\x12\x10\n\x08mask_key\x18\x02 \x01(\x0c\x12\x11\n\tshare_key\x18\x03 \x01(\x0c\"L\n\x06Roster\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0e\n\x06number\x18\x02 \x01(\r\x12#\n\x07members\x18\x03 \x03(\x0b\x32\x12.fedcell.v1.Member\"=\n\x06Member\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x10\n\x08mask_key\x18\x02 \x01(\x0c\x12\x11\n\tshare_key\x18\x03 \x01(\x0c\"%\n\x05Share\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"U\n\x0cSealedShares\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.fedcell.v1.UploadKey\x12!\n\x06shares\x18\x02 \x03(\x0b\x32\x11.fedcell.v1.Share\"<\n\x08\x44\x65livery\x12\r\n\x05round\x18\x01 \x01(\r\x12!\n\x06shares\x18\x02 \x03(\x0b\x32\x11.fedcell.v1.Share\"9\n\tSurvivors\x12\r\n\x05round\x18\x01 \x01(\r\x12\x0c\n\x04sent\x18\x02 \x03(\r\x12\x0f\n\x07\x64ropped\x18\x03 \x03(\r\"w\n\x0eRevealedShares\x12\"\n\x03key\x18\x01 \x01(\x0b\x32\x15.fedcell.v1.UploadKey\x12 \n\x05seeds\x18\x02 \x03(\x0b\x32\x11.fedcell.v1.Share\x12\x1f\n\x04keys\x18\x03 \x03(\x0b\x32\x11.fedcell.v1.Share\"@\n\nStageReply\x12\"\n\x06status\x18\x01 \x01(\x0e\x32\x12.fedcell.v1.Status\x12\x0e\n\x06reason\x18\x02 \x01(\t*\x8d\x03\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\r\n\tSTATUS_OK\x10\x01\x12\x19\n\x15STATUS_UNKNOWN_CLIENT\x10\x02\x12\x1a\n\x16STATUS_IDENTITY_IN_USE\x10\x03\x12\x14\n\x10STATUS_WRONG_RUN\x10\x04\x12\x17\n\x13STATUS_WRONG_LAYOUT\x10\x05\x12\x16\n\x12STATUS_WRONG_ROUND\x10\x06\x12\x13\n\x0fSTATUS_TOO_LONG\x10\x07\x12\x12\n\x0eSTATUS_CORRUPT\x10\x08\x12\x15\n\x11STATUS_NOT_FINITE\x10\t\x12\x15\n\x11STATUS_INCOMPLETE\x10\n\x12\x16\n\x12STATUS_WRONG_CODEC\x10\x0b\x12\x17\n\x13STATUS_ALREADY_HELD\x10\x0c\x12\x0f\n\x0bSTATUS_LATE\x10\r\x12\x13\n\x0fSTATUS_NO_SPACE\x10\x0e\x12\x18\n\x14STATUS_WRONG_VERSION\x10\x0f\x12\x16\n\x12STATUS_NOT_PRIVATE\x10\x10\x32\x84\x04\n\nFederation\x12\x36\n\x04Join\x12\x17.fedcell.v1.JoinRequest\x1a\x15.fedcell.v1.JoinReply\x12\x42\n\x08Register\x12\x1b.fedcell.v1.RegisterRequest\x1a\x19.fedcell.v1.RegisterReply\x12<\n\x05Tasks\x12\x18.fedcell.v1.TasksRequest\x1a\x17.fedcell.v1.Instruction0\x01\x12;\n\x06Upload\x12\x16.fedcell.v1.UploadPart\x1a\x17.fedcell.v1.UploadReply(\x01\x12>\n\x0cUploadStatus\x12\x15.fedcell.v1.UploadKey\x1a\x17.fedcell.v1.UploadReply\x12?\n\rAdvertiseKeys\x12\x16.fedcell.v1.PublicKeys\x1a\x16.fedcell.v1.StageReply\x12@\n\x0cShareSecrets\x12\x18.fedcell.v1.SealedShares\x1a\x16.fedcell.v1.StageReply\x12<\n\x06Reveal\x12\x1a.fedcell.v1.RevealedShares\x1a\x16.fedcell.v1.StageReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'proto.federation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATUS']._serialized_start=1498
-  _globals['_STATUS']._serialized_end=1871
+  _globals['_STATUS']._serialized_start=2593
+  _globals['_STATUS']._serialized_end=2990
   _globals['_JOINREQUEST']._serialized_start=38
   _globals['_JOINREQUEST']._serialized_end=87
   _globals['_JOINREPLY']._serialized_start=90
-  _globals['_JOINREPLY']._serialized_end=232
-  _globals['_REGISTERREQUEST']._serialized_start=234
-  _globals['_REGISTERREQUEST']._serialized_end=344
-  _globals['_REGISTERREPLY']._serialized_start=346
-  _globals['_REGISTERREPLY']._serialized_end=413
-  _globals['_TASKSREQUEST']._serialized_start=416
-  _globals['_TASKSREQUEST']._serialized_end=547
-  _globals['_INSTRUCTION']._serialized_start=550
-  _globals['_INSTRUCTION']._serialized_end=692
-  _globals['_ROUNDSTART']._serialized_start=695
-  _globals['_ROUNDSTART']._serialized_end=972
-  _globals['_CHUNK']._serialized_start=974
-  _globals['_CHUNK']._serialized_end=1026
-  _globals['_FINISH']._serialized_start=1028
-  _globals['_FINISH']._serialized_end=1052
-  _globals['_UPLOADKEY']._serialized_start=1054
-  _globals['_UPLOADKEY']._serialized_end=1132
-  _globals['_UPLOADHEADER']._serialized_start=1135
-  _globals['_UPLOADHEADER']._serialized_end=1308
-  _globals['_UPLOADPART']._serialized_start=1310
-  _globals['_UPLOADPART']._serialized_end=1410
-  _globals['_UPLOADREPLY']._serialized_start=1412
-  _globals['_UPLOADREPLY']._serialized_end=1495
-  _globals['_FEDERATION']._serialized_start=1874
-  _globals['_FEDERATION']._serialized_end=2197
+  _globals['_JOINREPLY']._serialized_end=270
+  _globals['_PRIVACY']._serialized_start=272
+  _globals['_PRIVACY']._serialized_end=340
+  _globals['_REGISTERREQUEST']._serialized_start=342
+  _globals['_REGISTERREQUEST']._serialized_end=452
+  _globals['_REGISTERREPLY']._serialized_start=454
+  _globals['_REGISTERREPLY']._serialized_end=521
+  _globals['_TASKSREQUEST']._serialized_start=524
+  _globals['_TASKSREQUEST']._serialized_end=655
+  _globals['_INSTRUCTION']._serialized_start=658
+  _globals['_INSTRUCTION']._serialized_end=971
+  _globals['_ROUNDSTART']._serialized_start=974
+  _globals['_ROUNDSTART']._serialized_end=1302
+  _globals['_CHUNK']._serialized_start=1304
+  _globals['_CHUNK']._serialized_end=1356
+  _globals['_FINISH']._serialized_start=1358
+  _globals['_FINISH']._serialized_end=1382
+  _globals['_UPLOADKEY']._serialized_start=1384
+  _globals['_UPLOADKEY']._serialized_end=1462
+  _globals['_UPLOADHEADER']._serialized_start=1465
+  _globals['_UPLOADHEADER']._serialized_end=1676
+  _globals['_UPLOADPART']._serialized_start=1678
+  _globals['_UPLOADPART']._serialized_end=1778
+  _globals['_UPLOADREPLY']._serialized_start=1780
+  _globals['_UPLOADREPLY']._serialized_end=1863
+  _globals['_KEYSWANTED']._serialized_start=1865
+  _globals['_KEYSWANTED']._serialized_end=1928
+  _globals['_PUBLICKEYS']._serialized_start=1930
+  _globals['_PUBLICKEYS']._serialized_end=2015
+  _globals['_ROSTER']._serialized_start=2017
+  _globals['_ROSTER']._serialized_end=2093
+  _globals['_MEMBER']._serialized_start=2095
+  _globals['_MEMBER']._serialized_end=2156
+  _globals['_SHARE']._serialized_start=2158
+  _globals['_SHARE']._serialized_end=2195
+  _globals['_SEALEDSHARES']._serialized_start=2197
+  _globals['_SEALEDSHARES']._serialized_end=2282
+  _globals['_DELIVERY']._serialized_start=2284
+  _globals['_DELIVERY']._serialized_end=2344
+  _globals['_SURVIVORS']._serialized_start=2346
+  _globals['_SURVIVORS']._serialized_end=2403
+  _globals['_REVEALEDSHARES']._serialized_start=2405
+  _globals['_REVEALEDSHARES']._serialized_end=2524
+  _globals['_STAGEREPLY']._serialized_start=2526
+  _globals['_STAGEREPLY']._serialized_end=2590
+  _globals['_FEDERATION']._serialized_start=2993
+  _globals['_FEDERATION']._serialized_end=3509
 # @@protoc_insertion_point(module_scope)

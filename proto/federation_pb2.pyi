@@ -25,6 +25,7 @@ class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STATUS_LATE: _ClassVar[Status]
     STATUS_NO_SPACE: _ClassVar[Status]
     STATUS_WRONG_VERSION: _ClassVar[Status]
+    STATUS_NOT_PRIVATE: _ClassVar[Status]
 STATUS_UNSPECIFIED: Status
 STATUS_OK: Status
 STATUS_UNKNOWN_CLIENT: Status
@@ -41,6 +42,7 @@ STATUS_ALREADY_HELD: Status
 STATUS_LATE: Status
 STATUS_NO_SPACE: Status
 STATUS_WRONG_VERSION: Status
+STATUS_NOT_PRIVATE: Status
 
 class JoinRequest(_message.Message):
     __slots__ = ("client_id", "session")
@@ -51,20 +53,32 @@ class JoinRequest(_message.Message):
     def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ...) -> None: ...
 
 class JoinReply(_message.Message):
-    __slots__ = ("status", "reason", "run_id", "task_json", "device_index", "device_count")
+    __slots__ = ("status", "reason", "run_id", "task_json", "device_index", "device_count", "privacy")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_JSON_FIELD_NUMBER: _ClassVar[int]
     DEVICE_INDEX_FIELD_NUMBER: _ClassVar[int]
     DEVICE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_FIELD_NUMBER: _ClassVar[int]
     status: Status
     reason: str
     run_id: str
     task_json: str
     device_index: int
     device_count: int
-    def __init__(self, status: _Optional[_Union[Status, str]] = ..., reason: _Optional[str] = ..., run_id: _Optional[str] = ..., task_json: _Optional[str] = ..., device_index: _Optional[int] = ..., device_count: _Optional[int] = ...) -> None: ...
+    privacy: Privacy
+    def __init__(self, status: _Optional[_Union[Status, str]] = ..., reason: _Optional[str] = ..., run_id: _Optional[str] = ..., task_json: _Optional[str] = ..., device_index: _Optional[int] = ..., device_count: _Optional[int] = ..., privacy: _Optional[_Union[Privacy, _Mapping]] = ...) -> None: ...
+
+class Privacy(_message.Message):
+    __slots__ = ("clip_norm", "noise_multiplier", "seed")
+    CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
+    NOISE_MULTIPLIER_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    clip_norm: float
+    noise_multiplier: float
+    seed: int
+    def __init__(self, clip_norm: _Optional[float] = ..., noise_multiplier: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class RegisterRequest(_message.Message):
     __slots__ = ("client_id", "session", "run_id", "layout_digest", "examples")
@@ -105,17 +119,25 @@ class TasksRequest(_message.Message):
     def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ..., held_payload: _Optional[bytes] = ..., held_bytes: _Optional[int] = ..., started_round: _Optional[int] = ...) -> None: ...
 
 class Instruction(_message.Message):
-    __slots__ = ("round_start", "chunk", "finish")
+    __slots__ = ("round_start", "chunk", "finish", "keys_wanted", "roster", "delivery", "survivors")
     ROUND_START_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     FINISH_FIELD_NUMBER: _ClassVar[int]
+    KEYS_WANTED_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    DELIVERY_FIELD_NUMBER: _ClassVar[int]
+    SURVIVORS_FIELD_NUMBER: _ClassVar[int]
     round_start: RoundStart
     chunk: Chunk
     finish: Finish
-    def __init__(self, round_start: _Optional[_Union[RoundStart, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ...) -> None: ...
+    keys_wanted: KeysWanted
+    roster: Roster
+    delivery: Delivery
+    survivors: Survivors
+    def __init__(self, round_start: _Optional[_Union[RoundStart, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ..., finish: _Optional[_Union[Finish, _Mapping]] = ..., keys_wanted: _Optional[_Union[KeysWanted, _Mapping]] = ..., roster: _Optional[_Union[Roster, _Mapping]] = ..., delivery: _Optional[_Union[Delivery, _Mapping]] = ..., survivors: _Optional[_Union[Survivors, _Mapping]] = ...) -> None: ...
 
 class RoundStart(_message.Message):
-    __slots__ = ("round", "downlink_codec", "uplink_codec", "payload_bytes", "payload_id", "offset", "error_feedback", "base_round", "keep", "down_factors", "trained_factors", "merge_rank", "fresh_seed")
+    __slots__ = ("round", "downlink_codec", "uplink_codec", "payload_bytes", "payload_id", "offset", "error_feedback", "base_round", "keep", "down_factors", "trained_factors", "merge_rank", "fresh_seed", "cohort", "ring_bits", "weight")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     DOWNLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
     UPLINK_CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +151,9 @@ class RoundStart(_message.Message):
     TRAINED_FACTORS_FIELD_NUMBER: _ClassVar[int]
     MERGE_RANK_FIELD_NUMBER: _ClassVar[int]
     FRESH_SEED_FIELD_NUMBER: _ClassVar[int]
+    COHORT_FIELD_NUMBER: _ClassVar[int]
+    RING_BITS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
     round: int
     downlink_codec: str
     uplink_codec: str
@@ -142,7 +167,10 @@ class RoundStart(_message.Message):
     trained_factors: str
     merge_rank: int
     fresh_seed: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, round: _Optional[int] = ..., downlink_codec: _Optional[str] = ..., uplink_codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., payload_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., base_round: _Optional[int] = ..., keep: _Optional[bool] = ..., down_factors: _Optional[str] = ..., trained_factors: _Optional[str] = ..., merge_rank: _Optional[int] = ..., fresh_seed: _Optional[_Iterable[int]] = ...) -> None: ...
+    cohort: int
+    ring_bits: int
+    weight: float
+    def __init__(self, round: _Optional[int] = ..., downlink_codec: _Optional[str] = ..., uplink_codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., payload_id: _Optional[bytes] = ..., offset: _Optional[int] = ..., error_feedback: _Optional[bool] = ..., base_round: _Optional[int] = ..., keep: _Optional[bool] = ..., down_factors: _Optional[str] = ..., trained_factors: _Optional[str] = ..., merge_rank: _Optional[int] = ..., fresh_seed: _Optional[_Iterable[int]] = ..., cohort: _Optional[int] = ..., ring_bits: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("offset", "crc32", "data")
@@ -173,7 +201,7 @@ class UploadKey(_message.Message):
     def __init__(self, client_id: _Optional[str] = ..., session: _Optional[str] = ..., run_id: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
 
 class UploadHeader(_message.Message):
-    __slots__ = ("key", "attempt", "codec", "payload_bytes", "offset", "steps", "loss", "adapter_crc32")
+    __slots__ = ("key", "attempt", "codec", "payload_bytes", "offset", "steps", "loss", "adapter_crc32", "clip_norm", "noise_std")
     KEY_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +210,8 @@ class UploadHeader(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_CRC32_FIELD_NUMBER: _ClassVar[int]
+    CLIP_NORM_FIELD_NUMBER: _ClassVar[int]
+    NOISE_STD_FIELD_NUMBER: _ClassVar[int]
     key: UploadKey
     attempt: int
     codec: str
@@ -190,7 +220,9 @@ class UploadHeader(_message.Message):
     steps: int
     loss: float
     adapter_crc32: int
-    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., attempt: _Optional[int] = ..., codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., loss: _Optional[float] = ..., adapter_crc32: _Optional[int] = ...) -> None: ...
+    clip_norm: float
+    noise_std: float
+    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., attempt: _Optional[int] = ..., codec: _Optional[str] = ..., payload_bytes: _Optional[int] = ..., offset: _Optional[int] = ..., steps: _Optional[int] = ..., loss: _Optional[float] = ..., adapter_crc32: _Optional[int] = ..., clip_norm: _Optional[float] = ..., noise_std: _Optional[float] = ...) -> None: ...
 
 class UploadPart(_message.Message):
     __slots__ = ("header", "chunk")
@@ -209,3 +241,95 @@ class UploadReply(_message.Message):
     reason: str
     received: int
     def __init__(self, status: _Optional[_Union[Status, str]] = ..., reason: _Optional[str] = ..., received: _Optional[int] = ...) -> None: ...
+
+class KeysWanted(_message.Message):
+    __slots__ = ("round", "devices", "threshold")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    devices: int
+    threshold: int
+    def __init__(self, round: _Optional[int] = ..., devices: _Optional[int] = ..., threshold: _Optional[int] = ...) -> None: ...
+
+class PublicKeys(_message.Message):
+    __slots__ = ("key", "mask_key", "share_key")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    MASK_KEY_FIELD_NUMBER: _ClassVar[int]
+    SHARE_KEY_FIELD_NUMBER: _ClassVar[int]
+    key: UploadKey
+    mask_key: bytes
+    share_key: bytes
+    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., mask_key: _Optional[bytes] = ..., share_key: _Optional[bytes] = ...) -> None: ...
+
+class Roster(_message.Message):
+    __slots__ = ("round", "number", "members")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    number: int
+    members: _containers.RepeatedCompositeFieldContainer[Member]
+    def __init__(self, round: _Optional[int] = ..., number: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ...) -> None: ...
+
+class Member(_message.Message):
+    __slots__ = ("number", "mask_key", "share_key")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    MASK_KEY_FIELD_NUMBER: _ClassVar[int]
+    SHARE_KEY_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    mask_key: bytes
+    share_key: bytes
+    def __init__(self, number: _Optional[int] = ..., mask_key: _Optional[bytes] = ..., share_key: _Optional[bytes] = ...) -> None: ...
+
+class Share(_message.Message):
+    __slots__ = ("number", "data")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    data: bytes
+    def __init__(self, number: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class SealedShares(_message.Message):
+    __slots__ = ("key", "shares")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    key: UploadKey
+    shares: _containers.RepeatedCompositeFieldContainer[Share]
+    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ...) -> None: ...
+
+class Delivery(_message.Message):
+    __slots__ = ("round", "shares")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SHARES_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    shares: _containers.RepeatedCompositeFieldContainer[Share]
+    def __init__(self, round: _Optional[int] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ...) -> None: ...
+
+class Survivors(_message.Message):
+    __slots__ = ("round", "sent", "dropped")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    sent: _containers.RepeatedScalarFieldContainer[int]
+    dropped: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, round: _Optional[int] = ..., sent: _Optional[_Iterable[int]] = ..., dropped: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class RevealedShares(_message.Message):
+    __slots__ = ("key", "seeds", "keys")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SEEDS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    key: UploadKey
+    seeds: _containers.RepeatedCompositeFieldContainer[Share]
+    keys: _containers.RepeatedCompositeFieldContainer[Share]
+    def __init__(self, key: _Optional[_Union[UploadKey, _Mapping]] = ..., seeds: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., keys: _Optional[_Iterable[_Union[Share, _Mapping]]] = ...) -> None: ...
+
+class StageReply(_message.Message):
+    __slots__ = ("status", "reason")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    status: Status
+    reason: str
+    def __init__(self, status: _Optional[_Union[Status, str]] = ..., reason: _Optional[str] = ...) -> None: ...

@@ -59,6 +59,21 @@ class FederationStub:
                 request_serializer=proto_dot_federation__pb2.UploadKey.SerializeToString,
                 response_deserializer=proto_dot_federation__pb2.UploadReply.FromString,
                 _registered_method=True)
+        self.AdvertiseKeys = channel.unary_unary(
+                '/fedcell.v1.Federation/AdvertiseKeys',
+                request_serializer=proto_dot_federation__pb2.PublicKeys.SerializeToString,
+                response_deserializer=proto_dot_federation__pb2.StageReply.FromString,
+                _registered_method=True)
+        self.ShareSecrets = channel.unary_unary(
+                '/fedcell.v1.Federation/ShareSecrets',
+                request_serializer=proto_dot_federation__pb2.SealedShares.SerializeToString,
+                response_deserializer=proto_dot_federation__pb2.StageReply.FromString,
+                _registered_method=True)
+        self.Reveal = channel.unary_unary(
+                '/fedcell.v1.Federation/Reveal',
+                request_serializer=proto_dot_federation__pb2.RevealedShares.SerializeToString,
+                response_deserializer=proto_dot_federation__pb2.StageReply.FromString,
+                _registered_method=True)
 
 
 class FederationServicer:
@@ -99,6 +114,28 @@ class FederationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdvertiseKeys(self, request, context):
+        """Secure aggregation: a device's answers to what its Tasks stream brings. Idempotent.
+        to KeysWanted
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShareSecrets(self, request, context):
+        """to Roster
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reveal(self, request, context):
+        """to Survivors
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FederationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +163,21 @@ def add_FederationServicer_to_server(servicer, server):
                     servicer.UploadStatus,
                     request_deserializer=proto_dot_federation__pb2.UploadKey.FromString,
                     response_serializer=proto_dot_federation__pb2.UploadReply.SerializeToString,
+            ),
+            'AdvertiseKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdvertiseKeys,
+                    request_deserializer=proto_dot_federation__pb2.PublicKeys.FromString,
+                    response_serializer=proto_dot_federation__pb2.StageReply.SerializeToString,
+            ),
+            'ShareSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShareSecrets,
+                    request_deserializer=proto_dot_federation__pb2.SealedShares.FromString,
+                    response_serializer=proto_dot_federation__pb2.StageReply.SerializeToString,
+            ),
+            'Reveal': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reveal,
+                    request_deserializer=proto_dot_federation__pb2.RevealedShares.FromString,
+                    response_serializer=proto_dot_federation__pb2.StageReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +315,87 @@ class Federation:
             '/fedcell.v1.Federation/UploadStatus',
             proto_dot_federation__pb2.UploadKey.SerializeToString,
             proto_dot_federation__pb2.UploadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdvertiseKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedcell.v1.Federation/AdvertiseKeys',
+            proto_dot_federation__pb2.PublicKeys.SerializeToString,
+            proto_dot_federation__pb2.StageReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShareSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedcell.v1.Federation/ShareSecrets',
+            proto_dot_federation__pb2.SealedShares.SerializeToString,
+            proto_dot_federation__pb2.StageReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reveal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedcell.v1.Federation/Reveal',
+            proto_dot_federation__pb2.RevealedShares.SerializeToString,
+            proto_dot_federation__pb2.StageReply.FromString,
             options,
             channel_credentials,
             insecure,
