@@ -92,6 +92,10 @@ class SecureAggregation:
             self._events.write(event, round=key.round, **spent, **fields)
             self._message_bytes, self._cpu_s = 0, 0.0
 
+    def hides(self, number: int) -> bool:
+        """Whether the device takes part in it in round `number`: more is asked of it when its update is sent."""
+        return self._participant is not None and self._participant.wanted.round == number
+
     def encoder(self, start: pb.RoundStart) -> MakeEncoder:
         """What encodes the update of the round: under masks, if that is how it is to go up."""
         if not start.ring_bits:
