@@ -68,7 +68,7 @@ def test_rounds_compose_as_the_library_s_own_accountants_have_it() -> None:
         assert spent.epsilon < bound.get_epsilon(DELTA) < 1.3 * spent.epsilon
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     rounds=st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=6),
     z=st.floats(0.2, 10),
@@ -81,7 +81,7 @@ def test_epsilon_never_falls_and_one_update_is_never_better_hidden_than_a_sum(
     for finished in rounds:
         summed = [name for name, is_there in zip(names, finished, strict=True) if is_there]
         spent, worse = ours.close(names, summed), lossy.close(names, summed)
-        assert before <= spent.epsilon <= worse.epsilon * (1 + 1e-9)
+        assert before <= spent.epsilon * (1 + 1e-9) and spent.epsilon <= worse.epsilon * (1 + 1e-9)
         assert worse.epsilon <= spent.epsilon_single_update * (1 + 1e-9)
         assert (spent.noise_multiplier is None) == (not summed)
         before = spent.epsilon
@@ -231,7 +231,7 @@ def test_what_leaves_the_guarantee_whole_is_allowed(overrides: list[str]) -> Non
             "uplink.error_feedback: what is left of earlier updates was never clip",
         ),
         (["federation.late=next_round"], "aggregation.mean: uniform leaves a late update no smaller weight"),
-        (["federation.selection=power_of_choice(2)"], "federation.selection: power_of_choice goes by losses"),
+        (["federation.selection=power_of_choice(4)"], "federation.selection: power_of_choice goes by losses"),
     ],
 )
 def test_what_breaks_the_guarantee_is_one_line_that_names_the_key(overrides: list[str], says: str) -> None:
