@@ -93,7 +93,7 @@ class SecureAggregation:
             self._message_bytes, self._cpu_s = 0, 0.0
 
     def hides(self, number: int) -> bool:
-        """Whether the device takes part in it in round `number`: more is asked of it when its update is sent."""
+        """Whether the device takes part in round `number`: more is asked of it when its update is sent."""
         return self._participant is not None and self._participant.wanted.round == number
 
     def encoder(self, start: pb.RoundStart) -> MakeEncoder:
