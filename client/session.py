@@ -287,10 +287,9 @@ class Session:
         """What secure aggregation asks of this device."""
         number = getattr(instruction, kind).round
         self._secure.answer(stub, self._key(number), instruction)
+        # Not before: the others waited. Now the adapter is on its way.
         if kind == "delivery" and number > 1 and self._trainer is not None:
-            self._trainer.anticipate(
-                number
-            )  # The adapter is on its way; before, others waited for this device.
+            self._trainer.anticipate(number)
 
     def _key(self, number: int) -> pb.UploadKey:
         """What tells this device's part in round `number` from all others."""
