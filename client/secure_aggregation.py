@@ -92,6 +92,10 @@ class SecureAggregation:
             self._events.write(event, round=key.round, **spent, **fields)
             self._message_bytes, self._cpu_s = 0, 0.0
 
+    def hides(self, number: int) -> bool:
+        """Whether the device takes part in round `number`: more is asked of it when its update is sent."""
+        return self._participant is not None and self._participant.wanted.round == number
+
     def encoder(self, start: pb.RoundStart) -> MakeEncoder:
         """What encodes the update of the round: under masks, if that is how it is to go up."""
         if not start.ring_bits:
@@ -102,7 +106,8 @@ class SecureAggregation:
             raise CodecError(f"round {start.round}: a weight of {start.weight:g}; above 0, at most 1")
         masked = Masked(grid_of(codecs.parse(start.uplink_codec)), start.ring_bits)
         masks = self._current(start.round).masks(start.ring_bits)
-        self._clipped = clipped = {}
+        clipped: dict[int, int] = {}
+        self._clipped = clipped
 
         def make(_: Codec, vector: Vector, seed: Sequence[int]) -> SegmentEncoder:
             return MaskedEncoder(masked, vector, seed, masks=masks, scale=start.weight, clipped=clipped)

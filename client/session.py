@@ -168,7 +168,7 @@ class Session:
                 log.info("finished: %s", instruction.finish.reason)
                 return True
             if kind in SECURE_KINDS:
-                self._secure.answer(stub, self._key(getattr(instruction, kind).round), instruction)
+                self._answer(stub, kind, instruction)
                 continue
             download = self._receive(kind, instruction)
             # A round that is pushed again after a reconnect may have been done already.
@@ -311,6 +311,16 @@ class Session:
         encoder = self._secure.encoder(start)
         return Update(key, start.uplink_codec, update, told, self.events, encoder)
 
+    def _answer(
+        self, stub: federation_pb2_grpc.FederationStub, kind: str, instruction: pb.Instruction
+    ) -> None:
+        """What secure aggregation asks of this device."""
+        number = getattr(instruction, kind).round
+        self._secure.answer(stub, self._key(number), instruction)
+        # Not before: the others waited. Now the adapter is on its way.
+        if kind == "delivery" and number > 1 and self._trainer is not None:
+            self._trainer.anticipate(number)
+
     def _key(self, number: int) -> pb.UploadKey:
         """What tells this device's part in round `number` from all others."""
         return pb.UploadKey(
@@ -324,7 +334,7 @@ class Session:
             self._unsent = None
             if taken and self._feedback is not None and isinstance(update, Update):
                 self._feedback.settle(update.vector, update.encoder, update.round_number)
-            if self._trainer is not None:
+            if self._trainer is not None and not self._secure.hides(update.round_number):
                 self._trainer.anticipate(update.round_number + 1)
 
     def _require_ok(self, status: pb.Status, reason: str) -> None:

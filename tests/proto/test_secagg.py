@@ -6,7 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
+from Crypto.Protocol.SecretSharing import Shamir
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from proto import codecs
 from proto.codecs import CodecError
 from proto.codecs.ring import Ring
 from proto.secagg.keys import KeyPair, SecretError, purpose, seal, unseal
@@ -66,6 +70,20 @@ def test_any_threshold_of_shares_gives_the_secret_and_fewer_give_none() -> None:
         combine(two, 3)
 
 
+@given(st.data())
+@settings(max_examples=25)
+def test_shares_are_combined_as_by_the_library_that_made_them(data: st.DataObject) -> None:
+    secret = data.draw(st.binary(min_size=16, max_size=16))
+    count = data.draw(st.integers(2, 40))
+    threshold = data.draw(st.integers(2, count))
+    shares = dict(enumerate(split(secret, threshold, count), start=1))
+    chosen = data.draw(st.lists(st.sampled_from(sorted(shares)), min_size=threshold, unique=True))
+    some = {number: shares[number] for number in chosen}
+    assert combine(some, threshold) == secret
+    if threshold < 9:  # The library's own takes its time.
+        assert Shamir.combine(sorted(some.items())[:threshold]) == secret
+
+
 @pytest.mark.parametrize("ring_bits", [10, 16, 17, 32])
 def test_a_mask_is_the_same_in_whatever_pieces_it_is_made(ring_bits: int) -> None:
     masks = Masks(SEEDS, ring_bits)
@@ -109,8 +127,6 @@ def test_a_masked_payload_is_the_same_from_any_byte_on_and_the_sum_is_that_of_th
 
 
 def test_only_a_grid_can_be_masked() -> None:
-    from proto import codecs
-
     with pytest.raises(CodecError, match=r"int8 cannot be summed under masks; ring\(BITS,RANGE\) can"):
         grid_of(codecs.parse("int8"))
     with pytest.raises(CodecError, match="9 to 32"):
