@@ -105,8 +105,8 @@ def check_privacy(experiment: Experiment, options: AggregationOptions) -> None:
 
 
 def cohorts(experiment: Experiment) -> tuple[int, int]:
-    """How many devices a round asks at most, and at least: fewer where a trace has them away, and then each adds
-    more noise."""
+    """How many devices a round asks at most, and at least: fewer where a trace has them away, and then each
+    adds more noise."""
     most = cohort_size(len(experiment.expanded_devices()), experiment.federation.cohort)
     return most, 1 if experiment.federation.availability else most
 

@@ -19,7 +19,7 @@ from proto.codecs.ring import Ring
 STEPS = 3.0
 """The least standard deviation of one device's noise, in steps of the grid."""
 REACH = 10.0
-"""So many standard deviations must the grid go beyond a clipped update: one value in 10^23 lies further out."""
+"""So many standard deviations beyond a clipped update the grid must go: one value in 10^23 is further out."""
 
 
 def misfit(grid: Ring, clip_norm: float, least_std: float, largest_std: float) -> str:

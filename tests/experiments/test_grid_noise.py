@@ -42,7 +42,7 @@ def gaussian_delta(z: float, epsilon: float) -> float:
 
 def sums(std: float, moved: float) -> tuple[Probabilities, Probabilities]:
     """What four devices' rounded values add up to, with the first one's moved and not."""
-    others = [rounded(mean, std, dither) for mean, dither in ((0.0, 0.5), (0.3, 0.2), (-0.1, 0.9))]
+    others = [rounded(mean, std, dither) for mean, dither in ((0.0, 0.5), (0.3, 0.2), (-0.4, 0.9))]
     both = []
     for mean in (moved, 0.0):
         total = rounded(mean, std, 0.5)
