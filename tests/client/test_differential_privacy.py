@@ -72,7 +72,7 @@ def test_the_noise_of_a_cohort_adds_up_to_what_was_asked_for() -> None:
 
 
 def test_no_noise_is_used_twice_and_the_same_seed_gives_the_same() -> None:
-    """By device, round, segment, nor by whatever else is seeded with seed, device and round (trainers are)."""
+    """By device, round, segment; nor by what else is seeded with seed, device and round, as trainers are."""
     zeros = np.zeros(SIZE, np.float32)
     one = private(zeros, 1.0, 2.0)
     np.testing.assert_array_equal(one, private(zeros, 1.0, 2.0))
