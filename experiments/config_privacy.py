@@ -96,14 +96,19 @@ def check_privacy(experiment: Experiment, options: AggregationOptions) -> None:
             f"privacy.delta: {privacy.delta:g} would let one of {devices} devices be published whole: well "
             f"below {1 / devices:g}"
         )
-    # Of a cohort that a trace makes smaller, each device adds more noise.
-    smallest = 1 if federation.availability else cohort_size(devices, federation.cohort)
-    largest = asked.clip_norm + _FURTHEST_NOISE * asked.noise_std(smallest)
+    largest = asked.clip_norm + _FURTHEST_NOISE * asked.noise_std(cohorts(experiment)[1])
     if largest >= LARGEST_VALUE:
         raise ValueError(
             f"privacy.noise_multiplier: with the noise an update's values may reach {largest:.3g}, and sums "
             f"take {LARGEST_VALUE:g}: less noise, a smaller clip_norm or more devices a round"
         )
+
+
+def cohorts(experiment: Experiment) -> tuple[int, int]:
+    """How many devices a round asks at most, and at least: fewer where a trace has them away, and then each
+    adds more noise."""
+    most = cohort_size(len(experiment.expanded_devices()), experiment.federation.cohort)
+    return most, 1 if experiment.federation.availability else most
 
 
 def check_secure_aggregation(experiment: Experiment, options: AggregationOptions) -> None:

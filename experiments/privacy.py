@@ -24,7 +24,8 @@ that loses something is neither for the sum: it adds up what codecs made of the 
 such a sum nobody has shown that the others' noise hides as much as before (which is why there are discrete
 mechanisms: Agarwal et al., arXiv 1805.10559; Kairouz et al., arXiv 2102.06387). What holds is the epsilon of
 a single update, and that is what `epsilon` is then. Rounding to float32 counts as nothing lost, as floating
-point does everywhere here.
+point does everywhere here; and one grid for all updates loses nothing of it, where it is fine and wide enough
+(experiments/grid_noise.py).
 
 **Over rounds.** Rounds in which a device's update was summed compose, others cost it nothing; the device
 with most of them decides. Gaussian mechanisms of noise multipliers z_1, z_2, ... are together one with 1/z^2
@@ -48,9 +49,12 @@ from typing import Any
 import pandas as pd
 
 from experiments.config import Experiment
+from experiments.config_privacy import cohorts
+from experiments.grid_noise import misfit
 from experiments.timeline import Round
 from proto import codecs
 from proto.codecs import CodecError
+from proto.codecs.ring import Ring
 from proto.privacy import ClientPrivacy
 from server.downlink import parse_exact
 
@@ -106,13 +110,19 @@ def _inverse_square(multiplier: float) -> float:
     return math.inf if multiplier == 0 else multiplier**-2
 
 
-def noise_adds_up(experiment: Experiment) -> bool:
-    """Whether a round's sum is that of the noisy updates: the uplink's codec loses nothing."""
+def counts_alone(experiment: Experiment) -> str:
+    """Why one update's noise counts alone in a sum, made of what the uplink's codec made of each; empty: all
+    of it counts."""
+    codec = codecs.parse(experiment.uplink.codec)
+    asked = experiment.privacy.client(experiment.seed)
+    if isinstance(codec, Ring) and asked is not None:
+        largest, smallest = cohorts(experiment)
+        return misfit(codec, asked.clip_norm, asked.noise_std(largest), asked.noise_std(smallest))
     try:
         parse_exact(experiment.uplink.codec)
     except CodecError:
-        return False
-    return True
+        return f"{codec.name} being lossy"
+    return ""
 
 
 def add_columns(table: pd.DataFrame, rounds: Iterable[Round], experiment: Experiment) -> pd.DataFrame:
@@ -120,7 +130,7 @@ def add_columns(table: pd.DataFrame, rounds: Iterable[Round], experiment: Experi
     asked = experiment.privacy.client(experiment.seed)
     if asked is None:
         return table.assign(**dict.fromkeys(COLUMNS, math.nan))
-    accountant = Accountant(asked, experiment.privacy.delta, sums_hide=noise_adds_up(experiment))
+    accountant = Accountant(asked, experiment.privacy.delta, sums_hide=not counts_alone(experiment))
     spent = [accountant.close(list(one.clients), one.finished) for one in rounds]
     return table.assign(**{key: [getattr(one, key) for one in spent] for key in COLUMNS})
 
@@ -142,9 +152,9 @@ def report(table: pd.DataFrame, clients: pd.DataFrame, experiment: Experiment) -
     privacy = experiment.privacy
     if not privacy.differential or not len(table):
         return None
-    codec, last = codecs.parse(experiment.uplink.codec).name, table.iloc[-1]
+    last, reason = table.iloc[-1], counts_alone(experiment)
     clipped = clients["clipped"].dropna().astype(bool)
-    by_codec = "" if noise_adds_up(experiment) else f"; one update's noise counts alone, {codec} being lossy"
+    by_codec = f"; one update's noise counts alone: {reason}" if reason else ""
     server = (
         "nobody does, with secure aggregation" if privacy.secure_aggregation else "this run's server does"
     )

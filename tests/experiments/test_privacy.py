@@ -166,7 +166,7 @@ def test_a_lossy_codec_leaves_the_noise_of_one_update_and_says_so() -> None:
     _, report = told(config.load(SMOKE, [*PRIVATE, "uplink.codec=int8"]))
     assert report is not None
     assert report["epsilon"] == report["epsilon_single_update"]
-    assert "one update's noise counts alone, int8 being lossy" in str(report["epsilon_holds_against"])
+    assert "one update's noise counts alone: int8 being lossy" in str(report["epsilon_holds_against"])
     assert "lossy" not in str(told(config.load(SMOKE, [*PRIVATE, "uplink.codec=fp32|zstd"]))[1])
 
 
