@@ -115,6 +115,7 @@ def where_not(table: pd.DataFrame, bandwidth: pd.DataFrame, energy: pd.DataFrame
             f"{SCHEMES[str(scheme)].title} does not fit the memory of {', '.join(own['profile'])}: their "
             "times and energy are of devices that had enough."
         )
+    bandwidth = bandwidth[bandwidth["valid"].astype(bool)]
     full = bandwidth[bandwidth["scheme"] == FULL].set_index("rate_up_bps")["own_s"]
     for scheme, own in bandwidth[bandwidth["scheme"] != FULL].groupby("scheme", sort=False):
         factors = (full / own.set_index("rate_up_bps")["own_s"]).dropna().sort_index()

@@ -133,7 +133,7 @@ def note(figure: Figure, trials: pd.DataFrame, *parts: str) -> None:
         return
     lines = [
         f"{row['outcome'].upper()}: {row['scheme']}, {row['point']}, seed {row['seed']}: {row['reason']}"[
-            :150
+            : int(22 * figure.get_figwidth())
         ]
         for row in bad.to_dict("records")
     ]
