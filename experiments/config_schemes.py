@@ -47,6 +47,7 @@ def refuse_what_means_nothing(experiment: Experiment) -> None:
     asked = "every device is asked, " + ("in every round" if scheme == "local" else "once")
     for key, given, why in (
         ("network.devices[].remote", any(d.remote for d in devices), "goes with the emulated network only"),
+        ("privacy", experiment.privacy.updates_are_private, alone),
         ("uplink.codec", experiment.uplink.codec != "fp32", f"{alone}: leave it out, or fp32"),
         ("uplink.error_feedback", experiment.uplink.error_feedback == "on", alone),
         ("downlink.delta", experiment.downlink.delta, "no later round builds on what came down"),
