@@ -18,8 +18,8 @@ demo: setup
 
 # What measures links needs the machine for itself; the rest takes two processes.
 test: setup browser check
-	$(BIN)/python -m pytest -n 2 tests/test_architecture.py tests/proto tests/server tests/client
-	$(BIN)/python -m pytest tests/emulation tests/experiments
+	$(BIN)/python -m pytest -n 2 -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 check: setup
 	$(BIN)/ruff check .

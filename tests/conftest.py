@@ -41,10 +41,13 @@ all three. Where a wrong link is to be caught, the same holds the other way roun
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # Before -m chooses by markers.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast ones first: whole runs come last, in a stable order."""
+    """Fast ones first: whole runs come last, in a stable order. `alone` is what needs the machine for itself."""
     items.sort(key=lambda item: _is_of(item, _HEAVY))
     for item in items:
+        if _is_of(item, ("tests/emulation", *_MEASURING)):
+            item.add_marker(pytest.mark.alone)
         if _is_of(item, _MEASURING):
             item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=1))
 
