@@ -43,7 +43,7 @@ all three. Where a wrong link is to be caught, the same holds the other way roun
 
 @pytest.hookimpl(tryfirst=True)  # Before -m chooses by markers.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast ones first: whole runs come last, in a stable order. `alone` is what needs the machine for itself."""
+    """Fast ones first, whole runs last, in a stable order. `alone`: what needs the machine for itself."""
     items.sort(key=lambda item: _is_of(item, _HEAVY))
     for item in items:
         if _is_of(item, ("tests/emulation", *_MEASURING)):
