@@ -58,18 +58,23 @@ class Membership:
 
     def table(self) -> pd.DataFrame:
         """membership.csv: a row an attack."""
-        rest = {key: getattr(self, key) for key in ("round", "members", "non_members", "passes")}
-        return pd.DataFrame([{"attack": name, **asdict(s), **rest} for name, s in self.attacks.items()])
+        return pd.DataFrame([row | self._asked for row in self._rows()])
 
     def to_json(self) -> dict[str, Any]:
         """Part of the `evaluate` document of the command line."""
         return {
-            "membership": [{"attack": name, **asdict(s)} for name, s in self.attacks.items()],
-            "membership_of": {
-                key: getattr(self, key) for key in ("round", "members", "non_members", "passes")
-            },
+            "membership": self._rows(),
+            "membership_of": self._asked,
             "membership_csv": str(self.run_dir / "membership.csv"),
         }
+
+    @property
+    def _asked(self) -> dict[str, Any]:
+        """Of which model, and by how many examples."""
+        return {key: getattr(self, key) for key in ("round", "members", "non_members", "passes")}
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [{"attack": name, **asdict(one)} for name, one in self.attacks.items()]
 
     def summary(self) -> str:
         """A few lines for people."""

@@ -18,11 +18,11 @@ from typing import Any
 import pandas as pd
 
 from client.diffusion.retrieval import load_gallery
-from experiments import retrieval
-from experiments.bench import compression_scores as scores
+from experiments import kept_scores, retrieval
 from experiments.bench.compression_curves import Curve, curve_of
 from experiments.bench.compression_rows import Claim, Row, claims, rows_of
 from experiments.bench.compression_settings import BASELINE, FULL, PACKET_LOSS, QUICK, Preset
+from experiments.bench.same_adapters import same_adapters
 from experiments.config import ConfigError
 from experiments.evaluate import Scorer
 from experiments.sweep import Trial, run_trials, trial
@@ -103,7 +103,7 @@ def run(
     _say("asking what was learned")
     scorer = _scorer(wanted[0], preset)
     same = {
-        setting: scores.same_adapters(run_dirs[setting, seed, loss], clean)
+        setting: same_adapters(run_dirs[setting, seed, loss], clean)
         for setting, seed, loss in run_dirs
         if loss and (clean := run_dirs.get((setting, seed, 0.0))) is not None
     }
@@ -112,7 +112,7 @@ def run(
         setting, seed, loss = key
         # What made the same adapters has learned the same.
         twin = run_dirs[setting, seed, 0.0] if loss and same.get(setting) else run_dir
-        losses = scores.losses_of(scorer, twin, preset)
+        losses = kept_scores.losses_of(scorer, twin, preset.per_style)
         mine = sweep.rounds[sweep.rounds["trial"] == _id(results, key)]
         curves.append(curve_of(mine, losses, dict(zip(("setting", "seed", "packet_loss"), key, strict=True))))
     names = [setting.name for setting in preset.settings]
@@ -158,12 +158,12 @@ def _retrieval(scorer: Callable[[], Scorer], preset: Preset, run_dirs: dict[Key,
         gallery = load_gallery(split)
         for setting in preset.settings:
             parts = [
-                scores.answers_of(scorer, run_dirs[setting.name, seed, 0.0], preset, split, part)
+                kept_scores.answers_of(scorer, run_dirs[key], split, preset.queries, part, len(preset.seeds))
                 for part, seed in enumerate(preset.seeds)
-                if (setting.name, seed, 0.0) in run_dirs
+                if (key := (setting.name, seed, 0.0)) in run_dirs
             ]
             if parts:
-                rows += retrieval.rows(setting.name, split, scores.joined(parts), gallery)
+                rows += retrieval.rows(setting.name, split, kept_scores.joined(parts), gallery)
         rows += retrieval.rows("ceiling", split, scorer().ceiling(split, preset.queries), gallery)
         rows.append(retrieval.chance_row(split, gallery))
     table = pd.DataFrame(rows)

@@ -40,30 +40,6 @@ def airtime(spans: Sequence[Span]) -> Callable[[float], float]:
     return clock
 
 
-def shared_ends(starts: Sequence[float], needs: Sequence[float]) -> list[float]:
-    """When transfers of one air end that begin at `starts` and need so much airtime each, all in s, >= 0."""
-    ends = [0.0] * len(starts)
-    waiting = sorted(range(len(starts)), key=lambda index: starts[index], reverse=True)
-    left: dict[int, float] = {}
-    now = 0.0
-    while waiting or left:
-        if not left:
-            now = max(now, starts[waiting[-1]])
-        while waiting and starts[waiting[-1]] <= now:
-            index = waiting.pop()
-            left[index] = needs[index]
-        first = min(left, key=lambda index: left[index])
-        ends_at = now + left[first] * len(left)
-        until = min(ends_at, starts[waiting[-1]]) if waiting else ends_at
-        each = (until - now) / len(left)
-        left = {index: rest - each for index, rest in left.items()}
-        now = until
-        if until == ends_at:
-            del left[first]
-            ends[first] = now
-    return ends
-
-
 def acknowledgements(payload_bytes: float, span: Span, rate_bps: float) -> float:
     """Share of the opposite air that the acknowledgements of a transfer take while it lasts.
 

@@ -94,16 +94,22 @@ def least_values(links: list[AccessLink], down: Codec, up: Codec, emulated_s: fl
 
 def _check(experiment: Experiment) -> None:
     network, federation = experiment.network, experiment.federation
-    scheme = getattr(experiment.training, "scheme", "federated")
-    masked = getattr(getattr(experiment, "privacy", None), "secure_aggregation", False)
     refused = (
         (
             "training.trainer=diffusion",
             "a model cannot train on a part of itself; it is for the synthetic trainer",
             experiment.training.trainer != "synthetic",
         ),
-        ("training.scheme", "only federated rounds are known to grow with the vector", scheme != "federated"),
-        ("privacy.secure_aggregation", "its keys and shares do not grow with the vector", masked),
+        (
+            "training.scheme",
+            "only federated rounds are known to grow with the vector",
+            experiment.training.scheme != "federated",
+        ),
+        (
+            "privacy.secure_aggregation",
+            "its keys and shares do not grow with the vector",
+            experiment.privacy.secure_aggregation,
+        ),
         (
             "aggregation.method",
             "what other methods than fedit send or work out does not grow with the vector alone",

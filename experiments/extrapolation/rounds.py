@@ -28,7 +28,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emulation.link import AccessLink
-from experiments.extrapolation.airtime import Span, acknowledgements, airtime, overlap_s, shared_ends
+from experiments.analytic import shared_air
+from experiments.extrapolation.airtime import Span, acknowledgements, airtime, overlap_s
 from experiments.extrapolation.marks import Work, whole_marks
 from experiments.extrapolation.part import EmulatedPart
 from experiments.extrapolation.transfer import Transfer
@@ -169,7 +170,7 @@ class _Unfolding:
         spans: Spans = {}
         for names in self._sharing():
             first = min(starts[name] for name in names)
-            ends = shared_ends(
+            ends = shared_air(
                 [starts[name] - first for name in names], [transfers[name].needs_s for name in names]
             )
             spans |= {name: (starts[name], first + end) for name, end in zip(names, ends, strict=True)}

@@ -13,17 +13,15 @@ part.py asks for, keep TCP's window from being such a thing: the link is never i
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean, stdev
+
+from experiments.estimate import estimate
 
 BATCHES = 8
 """Of the second half."""
-_T_7 = 2.365
-"""Student's t, 97.5 %, for 7 degrees of freedom."""
 MOST_DRIFT = 0.01
 MOST_INTERVAL = 0.02
 
@@ -61,8 +59,9 @@ def pace(marks: Sequence[Mark]) -> Pace | None:
     half, quarter = _s_per_byte(ends[0], ends[-1]), _s_per_byte(ends[BATCHES // 2], ends[-1])
     if half <= 0 or quarter <= 0:
         return None
-    interval = _T_7 * stdev(batches) / math.sqrt(BATCHES) / fmean(batches)
-    return Pace(half, half / quarter - 1, interval)
+    mean = estimate(batches)
+    assert mean is not None and mean.half is not None  # There are eight.
+    return Pace(half, half / quarter - 1, mean.half / mean.mean)
 
 
 def on_time(marks: Sequence[Mark], least_s_per_byte: float) -> list[Mark]:

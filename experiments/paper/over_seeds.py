@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.bench.compression_rows import estimate
+from experiments.estimate import estimate
 
 
 def over_seeds(table: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> pd.DataFrame:

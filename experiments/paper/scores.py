@@ -6,26 +6,22 @@ told from others by the final model (experiments/membership.py).
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from client.diffusion.retrieval import Answers, Split, load_gallery
+from client.diffusion.retrieval import load_gallery
 from experiments import retrieval
-from experiments.bench.compression_scores import joined
 from experiments.config import BUNDLED_BASE
 from experiments.evaluate import Scorer
+from experiments.kept_scores import answers_of, joined, kept, losses_of
 from experiments.membership import membership_auc
 from experiments.paper.measured import HEAD, Measured
 from experiments.paper.presets import Preset
-from experiments.record import write_manifest
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ def scores(found: Measured, preset: Preset, folder: Path, say: Callable[[str], N
         head = {key: row[key] for key in HEAD}
         own = found.rounds[found.rounds["trial"] == row["trial"]]
         ends = {0: 0.0} | dict(zip(own["round"], own["start_s"] + own["latency_s"], strict=True))
-        by_round = _losses(scorer, run_dir, preset)
+        by_round = losses_of(scorer, run_dir, preset.per_style)
         losses += [head | {"round": n, "time_s": ends[n], "loss": by_round[n]} for n in ends]
         attacks.append(head | _attack(run_dir, preset))
         say(f"{number}/{len(trials)} {row['scheme']} {row['point']}: loss {by_round[max(ends)]:.4f}")
@@ -62,11 +58,6 @@ def scores(found: Measured, preset: Preset, folder: Path, say: Callable[[str], N
     )
 
 
-def _losses(scorer: Callable[[], Scorer], run_dir: Path, preset: Preset) -> dict[int, float]:
-    losses = _kept(run_dir / "losses.json", [preset.per_style], lambda: scorer().losses(run_dir))
-    return {int(number): float(loss) for number, loss in losses.items()}
-
-
 def _attack(run_dir: Path, preset: Preset) -> dict[str, float]:
     """AUC of the loss-threshold attack, with its interval."""
 
@@ -74,7 +65,7 @@ def _attack(run_dir: Path, preset: Preset) -> dict[str, float]:
         found = membership_auc(run_dir, most=preset.members, draws=preset.draws).attacks["loss"]
         return {"auc": found.auc, "auc_low": found.auc_low, "auc_high": found.auc_high}
 
-    return _kept(run_dir / "membership.json", [preset.members, preset.draws], attacked)
+    return kept(run_dir / "membership.json", [preset.members, preset.draws], attacked)
 
 
 def _retrieval(
@@ -96,9 +87,9 @@ def _retrieval(
             for number in (0, *preset.retrieval_rounds):
                 seeds = zip(own["seed"], own["run_dir"], strict=True)
                 asked = [
-                    _answers(
-                        *(scorer, folder / (run_dir if number else first[seed]), preset, split),
-                        *(preset.seeds.index(seed), number),
+                    answers_of(
+                        *(scorer, folder / (run_dir if number else first[seed]), split, preset.queries),
+                        *(preset.seeds.index(seed), len(preset.seeds), number),
                     )
                     for seed, run_dir in seeds
                 ]
@@ -116,34 +107,3 @@ def _retrieval(
 
 _RETRIEVED = ["source", "names", "style", "queries"]
 _RETRIEVED += [f"{measure}{end}" for measure in retrieval.MEASURES for end in ("", "_low", "_high")]
-
-
-def _answers(
-    scorer: Callable[[], Scorer], run_dir: Path, preset: Preset, split: Split, part: int, number: int
-) -> Answers:
-    """Of the model after round `number`, by this seed's part of the names."""
-    parts = len(preset.seeds)
-    key, file = f"{preset.queries} {part} {parts}", run_dir / f"retrieval-{split}-{number}.npz"
-    try:
-        with np.load(file) as stored:
-            if str(stored["key"]) == key:
-                return Answers(*(stored[field.name] for field in fields(Answers)))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        pass  # Not there, or of another call: asked anew.
-    answers = scorer().retrieval(run_dir, split, preset.queries // parts, part, parts, number)
-    partial = file.with_suffix(".partial.npz")
-    np.savez_compressed(partial, key=np.array(key), **asdict(answers))
-    partial.replace(file)
-    return answers
-
-
-def _kept(file: Path, key: list[Any], work: Callable[[], dict[Any, Any]]) -> dict[Any, Any]:
-    try:
-        stored = json.loads(file.read_text())
-        if stored["key"] == key:
-            return dict(stored["values"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    values = work()
-    write_manifest({"key": key, "values": values}, file)
-    return values

@@ -12,12 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from client.diffusion.retrieval import Answers
-from experiments import cli
-from experiments.bench import compression, compression_rows, compression_scores, compression_tables
+from experiments import cli, kept_scores
+from experiments.bench import compression, compression_rows, compression_tables
 from experiments.bench.compression_curves import Curve, curve_of, to_table
-from experiments.bench.compression_rows import claims, estimate, rows_of
+from experiments.bench.compression_rows import claims, rows_of
 from experiments.bench.compression_settings import FULL, PACKET_LOSS, QUICK, Preset, Setting
+from experiments.bench.same_adapters import same_adapters
 from experiments.config import ConfigError
+from experiments.estimate import estimate
 from experiments.sweep import Sweep, Trial
 
 SEEDS = (1, 2, 3)
@@ -140,9 +142,9 @@ def test_adapters_of_a_shorter_run_are_compared_with_those_of_a_longer(tmp_path:
         (tmp_path / run / "adapters").mkdir(parents=True)
         for number, content in enumerate(contents):
             (tmp_path / run / "adapters" / f"round-{number:04d}.safetensors").write_text(content)
-    assert compression_scores.same_adapters(tmp_path / "short", tmp_path / "long")
-    assert not compression_scores.same_adapters(tmp_path / "other", tmp_path / "long")
-    assert not compression_scores.same_adapters(tmp_path / "long", tmp_path / "short")
+    assert same_adapters(tmp_path / "short", tmp_path / "long")
+    assert not same_adapters(tmp_path / "other", tmp_path / "long")
+    assert not same_adapters(tmp_path / "long", tmp_path / "short")
 
 
 def test_presets_are_trials_that_can_be_configured() -> None:
@@ -189,7 +191,9 @@ class FakeScorer:
         self.asked.append(f"losses {run_dir.name}")
         return {0: 0.7, 1: 0.5, 2: 0.4}
 
-    def retrieval(self, run_dir: Path, split: str, count: int, part: int, parts: int) -> Answers:
+    def retrieval(
+        self, run_dir: Path, split: str, count: int, part: int, parts: int, number: int | None = None
+    ) -> Answers:
         self.asked.append(f"answers {run_dir.name}")
         gallery = compression.load_gallery("known")
         names = gallery.names[part * count : (part + 1) * count]
@@ -279,8 +283,8 @@ def test_an_invalid_trial_is_shown_and_used_nowhere(faked: pytest.MonkeyPatch, t
 def test_scores_of_other_questions_are_not_taken_for_these(tmp_path: Path) -> None:
     (tmp_path / "losses.json").write_text(json.dumps({"key": [99], "losses": {"0": 1.0}}))
     scorer: Any = FakeScorer("bundled", 2)
-    assert compression_scores.losses_of(lambda: scorer, tmp_path, PRESET)[0] == 0.7
-    assert compression_scores.losses_of(lambda: pytest.fail("asked again"), tmp_path, PRESET)[0] == 0.7
+    assert kept_scores.losses_of(lambda: scorer, tmp_path, PRESET.per_style)[0] == 0.7
+    assert kept_scores.losses_of(lambda: pytest.fail("asked again"), tmp_path, PRESET.per_style)[0] == 0.7
 
 
 @pytest.mark.parametrize("holds", [True, False])

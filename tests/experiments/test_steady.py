@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.extrapolation.airtime import acknowledgements, airtime, overlap_s, shared_ends
+from experiments.analytic import shared_air
+from experiments.extrapolation.airtime import acknowledgements, airtime, overlap_s
 from experiments.extrapolation.steady import MOST_INTERVAL, on_time, pace
 
 CHUNK = 65536
@@ -88,7 +89,7 @@ starts = st.lists(st.floats(0, 50), min_size=1, max_size=6)
 @given(starts, st.data())
 def test_transfers_end_when_each_has_had_what_it_needs(begins: list[float], data: st.DataObject) -> None:
     needs = data.draw(st.lists(st.floats(0.1, 50), min_size=len(begins), max_size=len(begins)))
-    spans = list(zip(begins, shared_ends(begins, needs), strict=True))
+    spans = list(zip(begins, shared_air(begins, needs), strict=True))
     clock = airtime(spans)
     for (start, end), need in zip(spans, needs, strict=True):
         assert clock(end) - clock(start) == pytest.approx(need, rel=1e-6)
@@ -103,7 +104,7 @@ def test_transfers_end_when_each_has_had_what_it_needs(begins: list[float], data
 
 def test_processor_sharing_by_hand() -> None:
     """Two at once until 4; the third shares with the second from 5 on, 3 s each; then it has 1 s alone."""
-    assert shared_ends([0, 0, 5], [2, 4.5, 2.5]) == pytest.approx([4, 8, 9])
+    assert shared_air([0, 0, 5], [2, 4.5, 2.5]) == pytest.approx([4, 8, 9])
     clock = airtime([(0, 4), (0, 8), (5, 9)])
     assert [clock(t) for t in (0, 4, 5, 8, 9)] == pytest.approx([0, 2, 3, 4.5, 5.5])
 
