@@ -2,9 +2,7 @@
  *
  * run() is the relay process's one loop: epoll over the TAPs, the control socket and one timer. The
  * schedule is absolute CLOCK_MONOTONIC, so a late wake-up delays the frames it should have sent and
- * no others. The timer fires a little early and the rest is spun away; how early follows how late
- * this machine's wake-ups come and how much the links can bear, for every microsecond of it is taken
- * from the programs under test, and a kernel takes it back in lumps of 50 ms if it is much.
+ * no others. The timer fires a little early and the rest is spun away (relay_waking.h).
  *
  * Clockwork is the same in virtual time, for tests (relay_virtual.h).
  */
@@ -25,11 +23,8 @@
 #include "relay_memory.h"
 #include "relay_pool.h"
 #include "relay_virtual.h"
+#include "relay_waking.h"
 
-#define LEAD_MAX_NS 120000.0
-#define QUANTILE_STEP_NS 1000.0
-#define RARELY 0.006            /* the share of wake-ups that may make frames later than is tolerated: */
-#define TOLERATED_NS 60000.0    /* 60 us, or 3 % of a frame's time; relay.py's limits are 100 us and 5 %, for 1 % */
 #define BATCH 8         /* frames read from one TAP, or sent to any, before the others get their turn */
 #define MAX_FRAME 1518  /* 1500 of payload, 14 of header, 4 of VLAN tag; longer means an offload is on */
 #define POOL_AT_START 40000.0 /* buffers at most, 60 MB; the rest as it is needed */
@@ -63,8 +58,7 @@ struct relay {
     int control, epoll, timer;
     int64_t armed; /* what the timer stands at, 0 after it fired */
     int64_t awake; /* the last look at the clock since waking up, 0 before the first */
-    double wake_typical_ns, wake_rare_ns; /* how late wake-ups come: the median, the 1 - RARELY quantile */
-    double tolerated_ns;
+    waking_t waking;
     machine_t machine;
 };
 
@@ -186,11 +180,10 @@ static int take_arrived(relay_t *relay, wire_t *wire) {
     return wire->path->server->no_memory ? ENOMEM : error;
 }
 
-/* Spin no more than the fastest link needs. */
 static void tolerate(relay_t *relay) {
     double fastest = 1.0;
     for (uint32_t i = 0; i < relay->all.path_count; i++) fastest = fmax(fastest, relay->all.paths[i].rate_bps);
-    relay->tolerated_ns = fmax(TOLERATED_NS, 0.03 * 8e9 * FRAME_BYTES / fastest);
+    waking_tolerate(&relay->waking, 8.0 * FRAME_BYTES / fastest);
 }
 
 static void apply(relay_t *relay, path_t *path, const message_t *message) {
@@ -237,40 +230,35 @@ static void arm(relay_t *relay, int64_t when) {
     relay->armed = when;
 }
 
-/* Let an estimate of a quantile follow what was seen (stochastic approximation, Robbins and Monro 1951):
- * up by a step's share `q` after a value above it, down by the rest of the step after others. */
-static inline void follow(double *estimate, double seen, double q) {
-    *estimate += seen > *estimate ? QUANTILE_STEP_NS * q : -QUANTILE_STEP_NS * (1 - q);
-}
-
 /* The timer fired for `armed`. */
 static void woken(relay_t *relay) {
     int64_t late = look(relay) - relay->armed;
-    follow(&relay->wake_typical_ns, (double)late, 0.5);
-    follow(&relay->wake_rare_ns, (double)late, 1 - RARELY);
+    waking_late(&relay->waking, late);
     relay->machine.wakes++;
     if (late > HELD_UP_NS) relay->machine.late_wakes++;
     if (late > (int64_t)relay->machine.wake_max_ns) relay->machine.wake_max_ns = (uint64_t)late;
     relay->armed = 0;
 }
 
-/* How long before its time to be woken for a frame: so long that half of them can be met exactly, and
- * that all but few are no later than is tolerated. */
-static inline int64_t lead_ns(const relay_t *relay) {
-    double lead = fmax(relay->wake_typical_ns, relay->wake_rare_ns - relay->tolerated_ns);
-    return (int64_t)fmin(fmax(lead, 0.0), LEAD_MAX_NS);
+/* Wait for a frame, a message or the timer. */
+static int wait_asleep(relay_t *relay, struct epoll_event *events, int size) {
+    int64_t from = now_ns();
+    int ready = epoll_wait(relay->epoll, events, size, -1);
+    waking_slept(&relay->waking, from, now_ns());
+    return ready;
 }
 
 /* Carry frames until the control socket ends (0) or something fails (errno). */
 static int carry(relay_t *relay) {
     struct epoll_event events[64];
+    relay->waking.since = look(relay);
     for (;;) {
         int64_t next = send_due(relay);
-        int64_t lead = lead_ns(relay);
-        bool spin = next != NEVER && next - look(relay) <= lead;
+        int64_t now = look(relay), lead = waking_lead(&relay->waking, now);
+        bool spin = next != NEVER && next - now <= lead;
         if (next != NEVER && !spin) arm(relay, next - lead);
         if (!spin) relay->awake = 0;
-        int ready = epoll_wait(relay->epoll, events, 64, spin ? 0 : -1);
+        int ready = spin ? epoll_wait(relay->epoll, events, 64, 0) : wait_asleep(relay, events, 64);
         if (ready < 0 && errno != EINTR) return errno;
         for (int i = 0; i < ready; i++) {
             uint32_t tag = events[i].data.u32;
@@ -337,7 +325,7 @@ PyDoc_STRVAR(run_doc,
 
 static PyObject *relay_run(PyObject *Py_UNUSED(self), PyObject *args) {
     PyObject *list, *result = NULL;
-    relay_t relay = {.epoll = -1, .timer = -1, .wake_typical_ns = 20000, .wake_rare_ns = 100000};
+    relay_t relay = {.epoll = -1, .timer = -1, .waking = {.typical_ns = 20000, .rare_ns = 100000}};
     if (!PyArg_ParseTuple(args, "O!i", &PyList_Type, &list, &relay.control)) return NULL;
     if (take(&relay, list)) {
         if (!PyErr_Occurred()) PyErr_NoMemory();
