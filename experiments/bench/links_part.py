@@ -128,7 +128,7 @@ def _measure(part: Part, load: Load, backend: str, seed: int, asked: str) -> Mea
             load=load.title,
             asked=asked,
             rows=rows(checks, part.links, part.name, load),
-            violations=network.violations(),
+            violations=[*network.violations(), *loaded.violations()],
             load_cpu=loaded.cpu_s() / took_s if load.processes else None,
             stolen=theft.share(),
             took_s=took_s,

@@ -44,6 +44,12 @@ class Loaded:
             process.wait()
         self._processes = []
 
+    def violations(self) -> list[str]:
+        """Of its processes, those that have ended by themselves: what was measured was not beside them."""
+        what = " ".join(self._load.arguments)
+        ended = [status for process in self._processes if (status := process.poll()) is not None]
+        return [f"no load: `python {what}` ended by itself, with status {status}" for status in ended]
+
     def cpu_s(self) -> float:
         """CPU time that it has used so far: a load that did not run is no load."""
         ticks = 0

@@ -16,7 +16,7 @@ from emulation.link import AccessLink, LinkSpec
 from experiments import cli
 from experiments.bench import grid, links, links_part, links_tables
 from experiments.bench.links import LinksBench
-from experiments.bench.loads import BUSY, IDLE, TRAINING
+from experiments.bench.loads import BUSY, IDLE, TRAINING, Load, Loaded
 from tests.emulation.sandboxed import report
 
 SPEC = LinkSpec(10e6, 0.02)
@@ -230,6 +230,16 @@ def test_busy_processes_are_busy_no_nicer_than_we_are_and_gone_afterwards() -> N
     )
     assert (nice, left) == ([os.getpriority(os.PRIO_PROCESS, 0)] * 2, [])
     assert used > 0.2
+
+
+def test_a_load_that_has_ended_by_itself_is_told() -> None:
+    with Loaded(Load("broken", "a broken load", 1, ("-c", "raise SystemExit(3)"))) as loaded:
+        for process in loaded._processes:
+            process.wait(timeout=20)
+        (reason,) = loaded.violations()
+    assert "status 3" in reason
+    with Loaded(BUSY) as loaded:
+        assert loaded.violations() == []
 
 
 @pytest.mark.parametrize(("bench", "status"), [(bench_of(RATE), 0), (bench_of(RATE, MISS), 1)])
