@@ -57,7 +57,8 @@ def markdown(document: dict[str, Any], table: pd.DataFrame) -> str:
 
 def _head(document: dict[str, Any]) -> str:
     machine = document["machine"]
-    verdict = "All gates hold." if document["valid"] else "**Not valid: gates were missed, see the end.**"
+    why = "gates were missed" if document["failed"] else "the backend finds fault with itself"
+    verdict = "All gates hold." if document["valid"] else f"**Not valid: {why}, see the end.**"
     lines = [
         "# Links: configured against measured",
         "",
