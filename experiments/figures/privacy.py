@@ -59,7 +59,7 @@ def draw(table: pd.DataFrame) -> Figure:
     if not table["valid"].all():
         handles.append(Line2D([], [], linestyle="", marker="x", color="dimgrey"))
         names.append("INVALID")
-    figure.legend(handles, names, loc="outside upper center", ncols=max(1, len(names)), frameon=False)
+    figure.legend(handles, names, loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
