@@ -13,6 +13,7 @@ import numpy as np
 
 from client.diffusion.retrieval import Answers, Split
 from experiments.evaluate import Scorer
+from experiments.whole_file import write_whole
 
 MakeScorer = Callable[[], Scorer]
 """Called when it is first needed: a Scorer loads the base and the data."""
@@ -27,9 +28,7 @@ def kept(file: Path, key: list[Any], work: Callable[[], dict[Any, Any]]) -> dict
     except (OSError, ValueError, KeyError, TypeError):
         pass  # Not there, or of another call: worked out anew.
     values = work()
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"key": key, "values": values}))
-    partial.replace(file)
+    write_whole(file, json.dumps({"key": key, "values": values}))
     return values
 
 

@@ -14,6 +14,7 @@ from emulation.link import AccessLink, LinkSpec
 from experiments import record_central
 from experiments.counting import WIRE, bound_s, counted
 from experiments.timeline import PHASES, SECURE_PHASES, ClientRound, Round
+from experiments.whole_file import write_whole
 from proto.exchange import TRAINER
 
 
@@ -174,16 +175,12 @@ def contradictions(clients: pd.DataFrame, links: dict[str, AccessLink], dilation
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """As CSV, whole or not at all; microseconds are enough for times."""
-    partial = path.with_suffix(".partial")
-    table.to_csv(partial, index=False, float_format="%.6f")
-    partial.replace(path)
+    write_whole(path, table.to_csv(index=False, float_format="%.6f"))
 
 
 def write_manifest(manifest: dict[str, Any], path: Path) -> None:
     """As JSON, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(manifest, indent=2, allow_nan=False) + "\n")
 
 
 def json_rows(table: pd.DataFrame) -> list[dict[Any, Any]]:

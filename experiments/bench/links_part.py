@@ -17,6 +17,7 @@ from emulation.link import AccessLink
 from emulation.topology import Network
 from experiments.bench.grid import Part
 from experiments.bench.loads import Load, Loaded
+from experiments.whole_file import write_whole
 
 IN_SECONDS = ("rtt", "delay", "timing")
 """Metrics whose gate is a time; the others' is a share of what was configured."""
@@ -106,9 +107,7 @@ def measure(part: Part, load: Load, backend: str, seed: int, folder: Path, *, re
 
 def _keep(measured: Measurement, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(measured)))
-    partial.replace(file)
+    write_whole(file, json.dumps(asdict(measured)))
 
 
 def _read(file: Path) -> Measurement | None:

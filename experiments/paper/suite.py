@@ -36,6 +36,7 @@ from experiments.paper.scores import scores
 from experiments.record import json_rows, write_manifest, write_table
 from experiments.sweep import run_trials
 from experiments.sweep.code_version import code_version
+from experiments.whole_file import write_whole
 
 FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "cost": cost.draw,
@@ -134,7 +135,7 @@ def run(preset: Preset, folder: Path, *, retry_invalid: bool = False) -> Suite:
         write_table(table, folder / f"{name}.csv")
     figures = _draw(every, folder)
     result = Suite(folder, every, figures, folder / "report.html", time.monotonic() - begin)
-    result.report.write_text(report.document(result, preset), encoding="utf-8")
+    write_whole(result.report, report.document(result, preset))
     write_manifest(result.to_json() | {"preset": preset.name, "code": code_version()}, folder / "paper.json")
     return result
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from experiments.report import about, libraries, network, sections, series
 from experiments.report.page import Section, page
 from experiments.report.read import RunFolder, read_run
+from experiments.whole_file import write_whole
 
 _HERE = Path(__file__).parent
 
@@ -19,9 +20,7 @@ def write_report(run_dir: Path, output: Path | None = None) -> Path:
     html = render(read_run(run_dir))
     path = output or run_dir / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, html)
     return path
 
 

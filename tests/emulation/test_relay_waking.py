@@ -6,7 +6,7 @@ import ctypes
 import random
 import subprocess
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class Waking(ctypes.Structure):
 
 
 @pytest.fixture(scope="module")
-def header(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ctypes.CDLL]:
+def header(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The header's functions."""
     folder = tmp_path_factory.mktemp("waking")
     (folder / "waking.c").write_text(_EXPORTED)
@@ -45,7 +45,7 @@ def header(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ctypes.CDLL]:
     library.lead.argtypes, library.lead.restype = (pointer, ns), ns
     library.slept.argtypes, library.slept.restype = (pointer, ns, ns), None
     library.late.argtypes, library.late.restype = (pointer, ns), None
-    yield library
+    return library
 
 
 @dataclass(frozen=True)
