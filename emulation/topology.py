@@ -12,6 +12,7 @@ from mininet.net import Mininet
 from mininet.topo import Topo
 
 from emulation import sandbox
+from emulation.awake import Awake
 from emulation.backend import Backend, Direction, LinkCounters, LinkEnds, check_spec, choose
 from emulation.link import AccessLink, LinkChange, LinkError, LinkSpec
 from emulation.nodes import AccessBridge, Host, TapWire, Wire, address, execute, strict
@@ -74,6 +75,7 @@ class Network:
         self.graph = graph if isinstance(graph, Graph) else cell(graph)
         self.links = self.graph.links
         self._backend: Backend = choose(backend)
+        self._awake = Awake()
         self._seed = seed
         self._tcp = dict.fromkeys(self.graph.hosts, tcp or Tcp()) | dict(tcp_of or {})
         self._in_force: dict[Direction, LinkSpec] = {}
@@ -110,6 +112,7 @@ class Network:
                 self.mininet.start()
             self._introduce()
             self._probe_hosts = ProbeHosts(self.graph, self.mininet, {**_IPV6, **Tcp().sysctls(largest)})
+            self._awake.start()
             self._backend.start(self._ends_of_links(), self._seed)
         except BaseException:
             self.__exit__(None, None, None)
@@ -117,6 +120,7 @@ class Network:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._awake.stop()
         self._backend.stop()
         if hasattr(self, "mininet"):
             self.mininet.stop()
