@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from emulation.hypervisor import wait_for_calm
+
 # A busy machine is no defect of a strategy or of the code under test.
 settings.register_profile("fedcell", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fedcell")
@@ -36,8 +38,9 @@ _MEASURING = (
 )
 """Tests that measure real links or send real signals at a moment of their own choosing.
 
-A machine that stalls just then fails them without a defect, so they get two more tries; a defect fails
-all three. Where a wrong link is to be caught, the same holds the other way round.
+A machine that stalls just then fails them without a defect, so they get three more tries, each when the
+machine is calm or a minute later; a defect fails all four. Where a wrong link is to be caught, the same holds
+the other way round.
 """
 
 
@@ -49,7 +52,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if _is_of(item, ("tests/emulation", *_MEASURING)):
             item.add_marker(pytest.mark.alone)
         if _is_of(item, _MEASURING):
-            item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=1))
+            item.add_marker(pytest.mark.flaky(reruns=3))
+
+
+@pytest.fixture(autouse=True)
+def calm_before_a_repeat(request: pytest.FixtureRequest) -> None:
+    """What spoilt a test before would spoil it again."""
+    if getattr(request.node, "execution_count", 1) > 1:
+        wait_for_calm(60)
 
 
 def _is_of(item: pytest.Item, files: tuple[str, ...]) -> bool:
@@ -81,7 +91,9 @@ def valid_run(*arguments: str | Path) -> dict[str, Any]:
     The last of four tries is taken as it is if that is all that was wrong with it: a machine whose
     hypervisor takes its processors away for seconds is no defect of what is tested.
     """
-    for _ in range(4):
+    for attempt in range(4):
+        if attempt:
+            wait_for_calm(60)
         done = fedcell("run", *arguments, "--json")
         document: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
         reasons = document.get("invalid_reasons", [])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from emulation.calibration import Check, calibrate
-from emulation.hypervisor import SPOILING_SHARE, Theft
+from emulation.hypervisor import SPOILING_SHARE, Theft, wait_for_calm
 from emulation.link import AccessLink
 from emulation.topology import Network
 from experiments.bench.grid import Part
@@ -96,6 +96,7 @@ def measure(part: Part, load: Load, backend: str, seed: int, folder: Path, *, re
                 break
             links = links if part.together else tuple(link for link in links if link.device in spoilt)
             print(f"bench links: again; {measured.why_not_kept(spoilt)}", file=sys.stderr, flush=True)
+            wait_for_calm()
         # Other losses and jitter each time: the same ones would miss again where they missed by chance.
         again = 0 if measured is None else 1 + len(measured.thrown_away)
         latest = _measure(replace(part, links=links), load, backend, seed + _NEXT_SEED * again, asked)

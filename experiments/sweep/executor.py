@@ -16,13 +16,14 @@ _START_S = 900.0
 class Job:
     """A trial to run in its `folder`, and the options of its evaluation (None: it has none).
 
-    `evaluate_only` names the run in the folder that has everything but that.
+    `evaluate_only` names the run in the folder that has everything but that; `again`: it was invalid before.
     """
 
     trial: Trial
     folder: Path
     evaluation: tuple[str, ...] | None
     evaluate_only: str | None = None
+    again: bool = False
 
     @property
     def limit_s(self) -> float:

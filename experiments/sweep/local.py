@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from emulation.hypervisor import wait_for_calm
 from experiments.sweep.executor import Job
 from experiments.sweep.fit import fitting
 from experiments.sweep.process import Ending, TrialProcess
@@ -32,6 +33,8 @@ class LocalExecutor:
         return len(self._running) < self.jobs
 
     def start(self, job: Job) -> None:
+        if job.again and not self._running:  # It would be spoilt by what spoilt it before.
+            wait_for_calm()
         process = TrialProcess(
             job.trial.to_yaml(),
             job.folder,

@@ -170,7 +170,7 @@ class _Work:
         if ending.outcome == "invalid" and len(earlier) < self._repeats:
             self._earlier[trial.id] = (*earlier, ending.reason)
             self._say(f"again: {trial}: INVALID: {ending.reason}")
-            self._waiting.appendleft(Job(trial, job.folder, self._evaluation))
+            self._waiting.appendleft(Job(trial, job.folder, self._evaluation, again=True))
             return
         record = self._store.write(trial, ending, evaluation=self._evaluation, earlier=earlier)
         self._rows[trial.id] = rows_of(trial, record, self._store)
