@@ -59,11 +59,13 @@ Found = list[tuple[str, str, Verdict]]
 
 @dataclass(frozen=True)
 class Stage:
-    """One kind of probe: how to make it, and what it takes of time (s) and of the machine (frames/s)."""
+    """One kind of probe: how to make it, and what it takes of time (s), of the machine (frames/s) and of the
+    link's rate (its share in the busier direction; a flood takes all)."""
 
     measure: Callable[[Bench], Found]
     seconds: Callable[[Bench], float]
     frames_per_s: Callable[[Bench], float]
+    airtime: Callable[[Bench], float] = lambda bench: 1.0
 
 
 def at_once(probe: Callable[[Bench, Way], Named]) -> Callable[[Bench], Found]:
@@ -328,6 +330,22 @@ def _few(_: Bench) -> float:
     return 400.0
 
 
+def _share(per_s: float, frame_bytes: int, spec: LinkSpec) -> float:
+    return per_s * spec.frame_time_s(frame_bytes)
+
+
+def _pings_share(bench: Bench) -> float:
+    return max(_share(1 / _ping_plan(bench)[1], PING_BYTES, spec) for spec in bench.specs)
+
+
+def _delays_share(bench: Bench) -> float:
+    return max(_share(1 / _delay_plan(bench, spec)[1], SMALL_BYTES, spec) for spec in bench.specs)
+
+
+def _air_share(bench: Bench) -> float:
+    return max(_share(_air_plan(bench, spec)[1], SMALL_BYTES, spec) for spec in bench.specs)
+
+
 def _both_rates(bench: Bench) -> float:
     tested = [spec for spec in bench.specs if not _why_no_rate(bench, spec)]
     return sum(expected.saturating_bps(spec) / (8 * FRAME_BYTES) for spec in tested)
@@ -346,12 +364,17 @@ def _outages_s(bench: Bench, spec: LinkSpec) -> float:
     return 0.0 if bench.quick or not spec.outages else _outage_plan(spec)[1]
 
 
-ROUND_TRIP = Stage(round_trip, lambda bench: math.prod(_ping_plan(bench)), _few)
-DELAY = Stage(at_once(delay), busiest(lambda bench, spec: math.prod(_delay_plan(bench, spec))), _few)
+ROUND_TRIP = Stage(round_trip, lambda bench: math.prod(_ping_plan(bench)), _few, _pings_share)
+DELAY = Stage(
+    at_once(delay),
+    busiest(lambda bench, spec: math.prod(_delay_plan(bench, spec))),
+    _few,
+    _delays_share,
+)
 RATE = Stage(
     at_once(rate),
     busiest(lambda bench, spec: 0.0 if _why_no_rate(bench, spec) else _rate_s(bench, spec)),
     _both_rates,
 )
-AIR = Stage(at_once(air), busiest(_air_s), _air_rates)
+AIR = Stage(at_once(air), busiest(_air_s), _air_rates, _air_share)
 OUTAGES = Stage(at_once(outages), busiest(_outages_s), _few)

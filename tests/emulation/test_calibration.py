@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from emulation import calibration
+from emulation import calibration, measure
 from emulation.calibration import estimate_s
 from emulation.link import AccessLink, Air, LinkSpec, Outages, Trace
+from emulation.measure import Bench
 from tests.emulation.sandboxed import report
 
 SPEC = LinkSpec(10e6, 0.01)
@@ -38,10 +40,42 @@ def test_a_calibration_knows_how_long_it_will_take() -> None:
     assert estimate_s([], quick=True) == 0
 
 
-def test_links_that_share_air_take_one_after_the_other() -> None:
+def test_floods_of_links_that_share_air_take_one_after_the_other_and_lone_frames_do_not() -> None:
     alone, four = cell(SPEC), [SPEC] * 4
     apart, shared = (estimate_s(cell(*four, air=air), quick=True) for air in (None, Air("cell")))
-    assert shared > 2 * apart > 2 * estimate_s(alone, quick=True) * 0.9
+    assert apart == pytest.approx(estimate_s(alone, quick=True), rel=0.1)
+    flood_s = measure.RATE.seconds(Bench(alone[0], (SPEC, SPEC), quick=True))
+    assert shared - apart == pytest.approx(3 * (flood_s + 1), rel=0.15)
+
+
+def test_lone_frames_leave_nine_tenths_of_a_shared_air_idle_however_many_share_it() -> None:
+    for count in (2, 4, 32):
+        links = cell(*[SPEC] * count, air=Air("cell"))
+        benches = [
+            Bench(link, (SPEC, SPEC), True, fair_per_s=calibration._fair_per_s(link, links, 32_000))
+            for link in links
+        ]
+        assert sum(map(measure.AIR.airtime, benches)) <= calibration._AIRTIME * (1 + 1e-9), count
+    slow = cell(*[LinkSpec(1e5, 0.01)] * 4, air=Air("cell"))  # 100 frames of each at a tenth would take 20 s.
+    assert calibration._fair_per_s(slow[0], slow, 32_000) == 4000
+
+
+def test_a_budget_is_spent_to_the_last_by_shares_that_add_up_to_it() -> None:
+    shares = 29
+    assert sum([0.1 / shares] * shares) > 0.1  # In floats.
+    budget, inside, leave = calibration._Budget(0.1), threading.Semaphore(0), threading.Event()
+
+    def spend() -> None:
+        with budget.taken(0.1 / shares):
+            inside.release()
+            leave.wait(10)
+
+    for _ in range(shares + 1):
+        threading.Thread(target=spend, daemon=True).start()
+    assert all(inside.acquire(timeout=5) for _ in range(shares))
+    assert not inside.acquire(timeout=0.1)  # There is nothing left for one more,
+    leave.set()
+    assert inside.acquire(timeout=5)  # until another leaves.
 
 
 def test_only_air_divided_for_good_leaves_a_lone_link_less_than_its_rate() -> None:
