@@ -19,7 +19,17 @@ from rich.table import Table
 
 from emulation import sandbox
 from experiments import cli_leaks, cli_sweep, config, remote
-from experiments.cli_common import AsJson, Config, Overrides, RunDir, end_bench, interruptible, print_json
+from experiments.cli_common import (
+    AsJson,
+    Config,
+    Output,
+    Overrides,
+    RunDir,
+    end_bench,
+    interruptible,
+    print_invalid,
+    print_json,
+)
 from experiments.cli_compression import bench_compression
 from experiments.cli_paper import paper
 from experiments.cli_report import report
@@ -101,8 +111,7 @@ def calibrate(
             cells = (check.link, check.direction, check.metric, check.configured, check.measured, check.gate)
             table.add_row(*(_cell(cell) for cell in cells), verdict)
         Console().print(table)
-        for violation in violations:
-            print(f"INVALID: {violation}")
+        print_invalid(violations)
         print(f"{backend}: {'all gates hold' if valid else 'NOT VALID'}")
     raise typer.Exit(0 if valid else 1)
 
@@ -182,7 +191,7 @@ def trace(
     file: Config,
     overrides: Overrides = None,
     seconds: Annotated[float, typer.Option(min=1.0, help="How long a trace is before it repeats.")] = 60.0,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the traces go.")] = Path("runs/traces"),
+    output: Output = Path("runs/traces"),
     as_json: AsJson = False,
 ) -> None:
     """Write the experiment's wireless channel as Mahimahi traces, one a device and direction."""
@@ -212,9 +221,7 @@ def bench_links(
     backend: Annotated[
         Literal["auto", "netem", "relay"], typer.Option(help="What links are made by.")
     ] = "auto",
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the tables go.")] = Path(
-        "runs/bench-links"
-    ),
+    output: Output = Path("runs/bench-links"),
     resume: Annotated[
         bool, typer.Option(help="Keep what an earlier call has measured in DIR without a miss.")
     ] = False,
@@ -232,16 +239,13 @@ def bench_links(
         print("\n".join(map(str, written)))
         passed, missed, untested = map(result.count, ("pass", "miss", "not tested"))
         print(f"{result.backend}: {passed} checks passed, {missed} missed, {untested} not tested")
-        for violation in result.violations:
-            print(f"INVALID: {violation}")
+        print_invalid(result.violations)
     raise typer.Exit(0 if result.valid else 1)
 
 
 @bench.command("dilation")
 def bench_dilation(
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where runs and tables go.")] = Path(
-        "runs/bench-dilation"
-    ),
+    output: Output = Path("runs/bench-dilation"),
     as_json: AsJson = False,
 ) -> None:
     """The same experiment at dilations of 1, 0.2 and 4. Exit 1 if a latency differs by more than 5 %."""
@@ -268,9 +272,7 @@ def bench_transport(
         list[str] | None,
         typer.Option(metavar="RATE/DELAY", help="A link for Flower instead of 10mbit/25ms."),
     ] = None,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where runs and tables go.")] = Path(
-        "runs/bench-transport"
-    ),
+    output: Output = Path("runs/bench-transport"),
     as_json: AsJson = False,
 ) -> None:
     """An adapter down and up over clean links, against what physics allows. Exit 1 if a target is missed."""
@@ -295,9 +297,7 @@ def bench_transport(
 @bench.command("codecs")
 def bench_codecs(
     codec: Annotated[list[str] | None, typer.Option(metavar="CODEC", help="Instead of the usual.")] = None,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where tables and figure go.")] = Path(
-        "runs/bench-codecs"
-    ),
+    output: Output = Path("runs/bench-codecs"),
     as_json: AsJson = False,
 ) -> None:
     """Rate, error, bias and time of every codec, beside Shannon's bound. Exit 1 if a target is missed."""
@@ -313,9 +313,7 @@ def bench_scale(
     devices: Annotated[
         str, typer.Option(metavar="N,N", help="How many devices, a run each.")
     ] = "4,16,50,100",
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where runs and tables go.")] = Path(
-        "runs/bench-scale"
-    ),
+    output: Output = Path("runs/bench-scale"),
     as_json: AsJson = False,
 ) -> None:
     """Start time, memory, wall time and latency with ever more devices. Exit 1 if a target is missed."""
@@ -374,8 +372,7 @@ def _print_result(result: Result) -> None:
         print(line)
     for warning in result.warnings:
         print(f"warning: {warning}")
-    for reason in result.invalid_reasons:
-        print(f"INVALID: {reason}")
+    print_invalid(result.invalid_reasons)
     print(f"{'valid' if result.valid else 'INVALID'} run: {result.run_dir}")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,6 +22,39 @@ Overrides = Annotated[
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/latest.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+
+def a_folder(path: Path | None) -> Path | None:
+    """Of an option: what is to be written to must not turn out to be a file when all is done."""
+    if path is not None:
+        nearest = next(one for one in (path, *path.absolute().parents) if one.exists())
+        if not nearest.is_dir():
+            raise typer.BadParameter(f"{nearest} is not a folder")
+    return path
+
+
+Output = Annotated[Path, typer.Option(metavar="DIR", callback=a_folder, help="Where all of it goes.")]
+
+
+def a_file(path: Path | None) -> Path | None:
+    """Of an option: a file that can be made or replaced."""
+    if path is not None and path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder")
+    if path is not None:
+        a_folder(path.absolute().parent)
+    return path
+
+
+def print_invalid(reasons: Iterable[str]) -> None:
+    """A line a reason. What several in a row have in common after their semicolon, as what the machine did to
+    the relay, is said once, below them."""
+    for why, group in itertools.groupby(reasons, key=lambda reason: reason.partition("; ")[2]):
+        alike = list(group)
+        if len(alike) == 1 or not why:
+            alike, why = [f"INVALID: {reason}" for reason in alike], ""
+        else:
+            alike = [f"INVALID: {reason.partition('; ')[0]}" for reason in alike]
+        print("\n".join([*alike, f"  {why}"] if why else alike))
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli_common import AsJson, Overrides, end_bench, interruptible
+from experiments.cli_common import AsJson, Output, Overrides, end_bench, interruptible
 
 
 def bench_compression(
@@ -18,9 +18,7 @@ def bench_compression(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the valid trials that are done in DIR; run the others.")
     ] = False,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where trials and tables go.")] = Path(
-        "runs/bench-compression"
-    ),
+    output: Output = Path("runs/bench-compression"),
     as_json: AsJson = False,
 ) -> None:
     """Settings of compression in the emulated network, really training: bytes, time, loss, retrieval.

@@ -7,18 +7,21 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli_common import AsJson, interruptible, print_json
+from experiments.cli_common import AsJson, a_folder, interruptible, print_json
 
 
 def paper(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Twenty minutes instead of a night: one seed, fewer points.")
+        bool, typer.Option("--quick", help="Half an hour instead of several: one seed, fewer points.")
     ] = False,
     retry_invalid: Annotated[
         bool, typer.Option("--retry-invalid", help="Run the invalid trials of an earlier call again.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where all of it goes; by default runs/paper[-quick].")
+        Path | None,
+        typer.Option(
+            metavar="DIR", callback=a_folder, help="Where all of it goes; by default runs/paper[-quick]."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli_common import AsJson, RunDir, print_json
+from experiments.cli_common import AsJson, RunDir, a_file, print_json
 
 
 def report(
     run_dir: RunDir,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where it goes; by default RUN/report.html.")
+        Path | None,
+        typer.Option(metavar="FILE", callback=a_file, help="Where it goes; by default RUN/report.html."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

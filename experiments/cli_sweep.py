@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from experiments.cli_common import AsJson, Config, interruptible, print_json
+from experiments.cli_common import AsJson, Config, a_folder, interruptible, print_json
 from experiments.config import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ def sweep(
         typer.Option(min=1, help="So many trials at a time, whether their timing bears it or not."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where all of it goes; by default runs/sweep-NAME.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", callback=a_folder, help="Where all of it goes; by default runs/sweep-NAME."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--anew", help="Keep the trials in DIR that are done, or run all anew.")

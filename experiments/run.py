@@ -84,6 +84,9 @@ def make_run_dir(output: Path, name: str) -> Path:
             run_dir.mkdir(parents=True)
         except FileExistsError:
             continue
+        except OSError as error:
+            why = f"output: no run can be kept in {output}: {error.strerror}"
+            raise RunError(why, wrong_input=True) from error
         for folder in ("events", "adapters", "figures", "logs"):
             (run_dir / folder).mkdir()
         pointer = output / f".latest-{os.getpid()}-{run_dir.name}"
