@@ -91,6 +91,16 @@ def test_a_wire_that_carried_less_than_the_message_is_a_contradiction() -> None:
     assert "round 1, dev0: bytes down contradict" in record.contradictions(clients, LINKS)[0]
 
 
+def test_a_message_without_payload_may_have_been_read_with_the_reply_before_it() -> None:
+    """As of a scheme that sends nothing: round_start arrives with the reply to the last upload."""
+    events = one_round()
+    events[3] |= {"message_bytes": 42, "rx_bytes": 600, "tx_bytes": 500}
+    events[2]["payload_bytes"] = events[3]["payload_bytes"] = 0
+    _, clients = tables(events)
+    assert clients.iloc[0]["wire_down_bytes"] == 0
+    assert record.contradictions(clients, LINKS) == []
+
+
 def test_an_upload_faster_than_its_link_is_a_contradiction() -> None:
     events = one_round()
     events[7]["t"] = 2.45  # 50 kB in 0.35 s on a link of 1 Mbit/s
