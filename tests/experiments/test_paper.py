@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from client.diffusion.retrieval import Answers
 from experiments import cli
 from experiments.paper import headline, learned, scores, suite, tables
-from experiments.paper.figures import marks
+from experiments.paper.figures import cost, marks
 from experiments.paper.measured import Measured, measured
 from experiments.paper.over_seeds import over_seeds
 from experiments.paper.plan import trials_of
@@ -83,11 +83,11 @@ def test_means_over_seeds_take_the_valid_ones_and_say_what_is_missing() -> None:
 
 def test_costs_are_a_device_s_and_totals_grow_round_by_round(tmp_path: Path) -> None:
     measured_ = found(TINY, tmp_path)
-    cost = tables.cost(measured_).set_index(["family", "scheme"])
-    lora = cost.loc["sd15", "lora-4"]
+    costs = tables.cost(measured_).set_index(["family", "scheme"])
+    lora = costs.loc["sd15", "lora-4"]
     assert (lora["up_bytes"], lora["down_bytes"], lora["total_bytes"]) == (1e6, 2e6, 6e6)
-    assert cost.loc[("sd15", "full"), "extrapolated"] and not lora["extrapolated"]
-    assert cost.loc[("bundled", "local"), "total_bytes"] == 0
+    assert costs.loc[("sd15", "full"), "extrapolated"] and not lora["extrapolated"]
+    assert costs.loc[("bundled", "local"), "total_bytes"] == 0
     by_round = tables.cost_by_round(measured_)
     central = by_round[(by_round["family"] == "sd15") & (by_round["scheme"] == "central")]
     assert central["total_bytes"].tolist() == [9e6, 9e6]
@@ -220,6 +220,25 @@ def test_extrapolated_points_are_open() -> None:
     marks.point(axes, 1, 1, ("#000000", "o"), row)
     marks.point(axes, 1, 1, ("#000000", "o"), row | {"extrapolated": False})
     assert [line.get_markerfacecolor() for line in axes.lines] == ["white", "#000000"]
+
+
+def test_totals_are_carried_on_by_what_a_round_sends_and_central_training_s_stay_as_they_are() -> None:
+    rows = pd.DataFrame(
+        {
+            "family": "sd15",
+            "scheme": scheme,
+            "round": number,
+            "total_bytes": total,
+            "total_bytes_half": math.nan,
+        }
+        | {"valid": True, "extrapolated": False}
+        for scheme, totals in (("lora-4", (4e6, 8e6)), ("central", (30e6, 34e6)))
+        for number, total in enumerate(totals, 1)
+    )
+    axes = Figure().subplots()
+    cost._totals(axes, rows)
+    ends = [line.get_ydata()[-1] for line in axes.lines if line.get_linestyle() == "--"]
+    assert sorted(ends) == pytest.approx([34, 4 * 100])  # MB after a hundred rounds
 
 
 def test_figures_without_anything_measured_say_so(tmp_path: Path) -> None:

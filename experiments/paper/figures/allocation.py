@@ -20,6 +20,7 @@ def draw(tables: marks.Tables) -> Figure:
     axes = figure.subplots()
     clients = sorted(set(by_device["client"]), key=lambda name: (len(name), name))
     pitch = len(clients) + 1.5
+    names: dict[float, str] = {}
     for group, row in enumerate(table.to_dict("records")):
         begin = group * pitch
         ends = [begin - 0.6, begin + len(clients) - 0.4]
@@ -42,9 +43,13 @@ def draw(tables: marks.Tables) -> Figure:
                 if seconds > 0:
                     axes.bar(place, seconds, 0.85, bottom=height, color=style.PHASE_COLOURS[phase])
                     height += seconds
-            axes.text(place, 0, f" {device['profile']}", rotation=90, ha="center", va="bottom", fontsize=6)
+            names[place] = device["profile"]
     middles = [group * pitch + (len(clients) - 1) / 2 for group in range(len(table))]
-    axes.set_xticks(middles, table["policy"])
+    axes.set_xticks(list(names), list(names.values()), rotation=90, fontsize=6)
+    groups = axes.secondary_xaxis(-0.29)  # Below the names of the devices.
+    groups.set_xticks(middles, table["policy"])
+    groups.tick_params(length=0)
+    groups.spines["bottom"].set_visible(False)
     axes.set_ylabel("time in the round (s, emulated)")
     if table.empty:
         marks.nothing(axes)

@@ -39,7 +39,9 @@ def draw(tables: marks.Tables) -> Figure:
         marks.log_axis(left, "y")
         marks.log_axis(right, "x")
         right.set_yscale("symlog", linthresh=10)
-        right.set_yticks([-10, -5, 0, 5, 10, 100], ["−10", "−5", "0", "5", "10", "100"])
+        right.set_yticks([-10, -5, 0, 5, 10, 100, 1000], ["−10", "−5", "0", "5", "10", "100", "1000"])
+        bottom, top = right.get_ylim()
+        right.set_ylim(bottom, 1.6 * top)  # The marks of the highest point stay whole.
     right.axhline(0, color="black", linewidth=0.8)
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from experiments.figures import style
 from experiments.paper.figures import marks
-from experiments.paper.schemes import FAMILIES, SCHEMES
+from experiments.paper.schemes import CENTRAL, FAMILIES, SCHEMES
 
 _AHEAD = 100
 """Rounds to which totals are carried on, dashed, by what a round after the first takes."""
@@ -75,7 +75,9 @@ def _totals(axes: Axes, rows: pd.DataFrame) -> None:
         if len(good) > 1:
             last, steps = good.iloc[-1], np.diff(good["total_bytes"])
             ahead = np.arange(last["round"], _AHEAD + 1)
-            carried = last["total_bytes"] + (ahead - last["round"]) * steps.mean()
+            # Central training has sent its images, and its adapter goes down once, whenever that is.
+            more = 0 if scheme == CENTRAL else steps.mean()
+            carried = last["total_bytes"] + (ahead - last["round"]) * more
             axes.plot(ahead, carried / 1e6, "--", color=look[0], linewidth=0.9)
     marks.log_axis(axes, "x")
     marks.log_axis(axes, "y")

@@ -6,6 +6,7 @@ no line. What failed has no mark at all: a note under the figure says what.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -117,7 +118,14 @@ def log_axis(axes: Axes, which: str, ticks: tuple[float, ...] = (1.0,)) -> None:
     axis = getattr(axes, f"{which}axis")
     axis.set_major_locator(LogLocator(subs=ticks))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e6 else f"{value:.0e}"))
+    axis.set_major_formatter(FuncFormatter(_tick))
+
+
+def _tick(value: float, _: int) -> str:
+    """Short enough for ticks of neighbouring decades to stand beside each other."""
+    if value < 1e4:
+        return f"{value:,g}"
+    return f"{value / 1e3:g}k" if value < 1e6 else f"{value / 1e6:g}M"
 
 
 def number(value: float) -> str:
@@ -131,10 +139,13 @@ def note(figure: Figure, trials: pd.DataFrame, *parts: str) -> None:
     bad = mine[~mine["valid"].astype(bool)]
     if bad.empty:
         return
+    width = int(22 * figure.get_figwidth())
     lines = [
-        f"{row['outcome'].upper()}: {row['scheme']}, {row['point']}, seed {row['seed']}: {row['reason']}"[
-            : int(22 * figure.get_figwidth())
-        ]
+        textwrap.shorten(
+            f"{row['outcome'].upper()}: {row['scheme']}, {row['point']}, seed {row['seed']}: {row['reason']}",
+            width,
+            placeholder=" …",
+        )
         for row in bad.to_dict("records")
     ]
     if len(lines) > _NOTE_LINES:
