@@ -45,7 +45,7 @@ class Scheme:
 RANK = 16
 """Of whatever is not compared by its rank: the codec's, central and local training."""
 CODEC = "eden(2)"
-"""At fp32's final loss the quickest round in experiments/results/compression, of fewest bytes but for 1 %."""
+"""At fp32's final loss the quickest round in experiments/results/compression, of fewest bytes but for 2 %."""
 
 _LONG = ("adapter.emulated_time=30s", "federation.round_deadline=300000s")
 """3.44 GB: of the whole UNet each transfer's first seconds are emulated, and the rest extrapolated."""
