@@ -19,7 +19,7 @@ demo: setup
 # What measures links needs the machine for itself; the rest takes two processes.
 test: setup browser check
 	$(BIN)/python -m pytest -n 2 -m "not alone"
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m alone --durations=20
 
 check: setup
 	$(BIN)/ruff check .
