@@ -18,18 +18,21 @@
 #define QUANTILE_STEP_NS 1000.0
 #define RARELY 0.006            /* the share of wake-ups that may make frames later than is tolerated: */
 #define TOLERATED_NS 60000.0    /* 60 us, or 3 % of a frame's time; relay.py's limits are 100 us and 5 %, for 1 % */
+#define SELDOM 0.03             /* the share that may come later than keeps frames regular: 3 % of a frame's time. */
+#define REGULAR 0.03            /* Each spoils two gaps, of which nine in ten must be within 5 % (gates.py). */
 #define AWAKE_SHARE 0.8         /* of the time, unless carrying alone takes more */
 #define CREDIT_MAX_NS 2e7       /* so long at a stretch; as much debt at most */
 
 typedef struct {
-    double typical_ns, rare_ns; /* how late wake-ups come: the median, the 1 - RARELY quantile */
-    double tolerated_ns;
+    double typical_ns, seldom_ns, rare_ns; /* how late wake-ups come: the median, all but SELDOM, all but RARELY */
+    double regular_ns, tolerated_ns;
     double credit_ns; /* what could be spent awake at `since` */
     int64_t since;    /* the last wake-up */
 } waking_t;
 
 /* Spin no more than the fastest link needs. */
 static inline void waking_tolerate(waking_t *w, double frame_s) {
+    w->regular_ns = REGULAR * 1e9 * frame_s;
     w->tolerated_ns = fmax(TOLERATED_NS, 0.03e9 * frame_s);
 }
 
@@ -42,6 +45,7 @@ static inline void follow(double *estimate, double seen, double q) {
 /* The timer woke us `late` after its time. */
 static inline void waking_late(waking_t *w, int64_t late) {
     follow(&w->typical_ns, (double)late, 0.5);
+    follow(&w->seldom_ns, (double)late, 1 - SELDOM);
     follow(&w->rare_ns, (double)late, 1 - RARELY);
 }
 
@@ -57,7 +61,7 @@ static inline void waking_slept(waking_t *w, int64_t from, int64_t to) {
 static inline int64_t waking_lead(const waking_t *w, int64_t now) {
     double left = w->credit_ns - (double)(now - w->since);
     if (left < -CREDIT_MAX_NS) return 0;
-    double careful = left < 0 ? 0.0 : w->rare_ns - w->tolerated_ns;
+    double careful = left < 0 ? 0.0 : fmax(w->seldom_ns - w->regular_ns, w->rare_ns - w->tolerated_ns);
     return (int64_t)fmin(fmax(fmax(w->typical_ns, careful), 0.0), LEAD_MAX_NS);
 }
 
