@@ -94,7 +94,8 @@ def _thrown_away(document: dict[str, Any]) -> str:
     thrown = document["thrown_away"]
     if not thrown:
         return ""
-    return f"Thrown away and measured again, as others may have had the processors: {'; '.join(thrown)}. "
+    why = "as others may have had the processors, or by --resume"
+    return f"Thrown away and measured again, {why}: {'; '.join(thrown)}. "
 
 
 def _summary(table: pd.DataFrame) -> str:
