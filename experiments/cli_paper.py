@@ -12,7 +12,8 @@ from experiments.cli_common import AsJson, a_folder, interruptible, print_json
 
 def paper(
     quick: Annotated[
-        bool, typer.Option("--quick", help="Half an hour instead of several: one seed, fewer points.")
+        bool,
+        typer.Option("--quick", help="Twenty minutes instead of an hour or two: one seed, fewer points."),
     ] = False,
     retry_invalid: Annotated[
         bool, typer.Option("--retry-invalid", help="Run the invalid trials of an earlier call again.")

@@ -84,6 +84,10 @@ def _time_axis(axes: Axes, losses: pd.DataFrame) -> None:
         return
     axes.set_xscale("symlog", linthresh=times.min(), linscale=0.4)
     axes.xaxis.set_minor_locator(NullLocator())
-    powers = 10.0 ** np.arange(np.ceil(np.log10(times.min())), np.floor(np.log10(times.max())) + 1)
-    axes.set_xticks([0.0, *powers], [f"{tick:,g}" for tick in (0.0, *powers)])
+    decades = 10.0 ** np.arange(np.floor(np.log10(times.min())), np.ceil(np.log10(times.max())))
+    ticks = [
+        0.0,
+        *(tick for tick in np.outer(decades, (1, 2, 5)).ravel() if times.min() <= tick <= times.max()),
+    ]
+    axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
     axes.set_xlim(-0.1 * times.min(), 1.4 * times.max())

@@ -37,7 +37,7 @@ def draw(tables: marks.Tables) -> Figure:
     left.set_xlabel("round-trip time (ms)")
     right.set_xlabel("packet loss, each way (%)")
     left.set_ylabel("down, training and up (s)")
-    marks.log_axis(left, "y", (1.0, 2.0, 5.0))
+    marks.log_axis(left, "y", (1.0, 2.0, 3.0, 5.0))
     handles = [
         Line2D([], [], color=colour, marker=marker, label=name.upper())
         for name, (colour, marker) in _LOOKS.items()
