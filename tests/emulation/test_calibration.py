@@ -241,7 +241,7 @@ def test_a_link_that_changes_under_way_fails_from_then_on() -> None:
         links = [AccessLink("dev0", LinkSpec(10e6, 0.02), LinkSpec(10e6, 0.02))]
         with Network(links, backend="relay", seed=5) as network:
             before = calibrate(network, quick=True)
-            network.change("dev0", "up", LinkChange(delay_s=0.022, loss=0.01))
+            network.change("dev0", "up", LinkChange(delay_s=0.022, loss=0.005))
             after = calibrate(network, quick=True)
         print(json.dumps([[dataclasses.asdict(check) for check in checks] for checks in (before, after)]))
         """
