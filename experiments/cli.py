@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from emulation import sandbox
 from experiments import cli_leaks, cli_sweep, config, remote
@@ -95,6 +95,7 @@ def calibrate(
     _enter_sandbox()
     from emulation import calibration
     from experiments.build import build_network
+    from experiments.report import words
 
     with build_network(experiment) as network:
         checks = calibration.calibrate(network, quick=quick)
@@ -105,11 +106,12 @@ def calibrate(
         rows = [{**asdict(check), "pass": check.passed} for check in checks]
         print_json({"valid": valid, "backend": backend, "violations": violations, "checks": rows})
     else:
-        table = Table("link", "direction", "metric", "configured", "measured", "gate", "verdict")
+        heads = ("link", "direction", "metric", "configured", "measured", "gate", "verdict")
+        table = Table(*(Column(head, overflow="fold") for head in heads), padding=(0, 0))
         for check in checks:
             verdict = {True: "pass", False: "MISS", None: "not tested"}[check.passed]
-            cells = (check.link, check.direction, check.metric, check.configured, check.measured, check.gate)
-            table.add_row(*(_cell(cell) for cell in cells), verdict)
+            values = (words.of_metric(check.metric, value) for value in (check.configured, check.measured))
+            table.add_row(check.link, check.direction, check.metric, *values, check.gate, verdict)
         Console().print(table)
         print_invalid(violations)
         print(f"{backend}: {'all gates hold' if valid else 'NOT VALID'}")
@@ -342,10 +344,6 @@ def _enter_sandbox(experiment: Experiment | None = None) -> None:
         inherit = remote.listen(experiment) if experiment else {}
         raise typer.Exit(sandbox.run([sys.executable, "-m", "experiments.cli", *sys.argv[1:]], inherit))
     interruptible()
-
-
-def _cell(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _print_result(result: Result) -> None:

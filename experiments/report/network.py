@@ -12,9 +12,6 @@ from experiments.report import about, parts, words
 from experiments.report.page import Section
 from experiments.report.read import RunFolder
 
-_TIMES = {"rtt", "delay", "jitter", "queue", "queue_delay"}
-_SHARES = {"loss", "duplicate", "duplicates", "corrupt", "corruption", "reordering"}
-_RATES = {"rate", "goodput"}
 _DROPS = ("drops_queue", "drops_aqm", "drops_loss", "drops_device")
 
 
@@ -37,8 +34,8 @@ def calibration(run: RunFolder) -> Section:
             check["direction"],
             check["metric"],
             _verdict(check.get("passed")),
-            _value(check["metric"], check.get("configured")),
-            _value(check["metric"], check.get("measured")),
+            words.of_metric(check["metric"], check.get("configured")),
+            words.of_metric(check["metric"], check.get("measured")),
             check.get("gate", ""),
         ]
         for check in order
@@ -53,16 +50,6 @@ def _verdict(passed: bool | None) -> Markup:
         False: Markup('<span class="no">✗ miss</span>'),
         None: Markup('<span class="quiet">not tested</span>'),
     }[passed]
-
-
-def _value(metric: str, value: Any) -> str:
-    if metric in _RATES:
-        return words.rate(value)
-    if metric in _TIMES:
-        return words.milliseconds(value)
-    if metric in _SHARES:
-        return words.percent(value)
-    return words.number(value)
 
 
 def links(run: RunFolder, chart: Markup | str) -> Section:

@@ -8,6 +8,10 @@ from typing import Any
 
 NOTHING = "–"
 
+_TIMES = {"rtt", "delay", "jitter", "queue", "queue_delay"}
+_SHARES = {"loss", "duplicate", "duplicates", "corrupt", "corruption", "reordering"}
+_RATES = {"rate", "goodput"}
+
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
@@ -65,6 +69,17 @@ def signed(share: float) -> str:
 def times(value: Any) -> str:
     """`1.0412` -> `1.041×`."""
     return NOTHING if missing(value) else f"{value:.3f}×"
+
+
+def of_metric(metric: str, value: Any) -> str:
+    """What calibration was to find or found, by its kind: `rate`, `5e6` -> `5 Mbit/s`."""
+    if metric in _RATES:
+        return rate(value)
+    if metric in _TIMES:
+        return milliseconds(value)
+    if metric in _SHARES:
+        return percent(value)
+    return number(value)
 
 
 def span(values: Sequence[float], write: Any) -> str:
