@@ -47,7 +47,7 @@ browser:
 	$(MAKE) --no-print-directory debian DEBIAN=chromium
 
 .venv/.installed: pyproject.toml constraints.txt emulation/relay.c $(wildcard emulation/*.h)
-	$(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt setuptools wheel
 	$(BIN)/pip install --quiet --constraint constraints.txt "torch==$(TORCH)" 2>/dev/null \
 	  || $(BIN)/pip install --quiet --constraint constraints.txt "torch==$(TORCH)" --extra-index-url $(TORCH_CPU_INDEX)
