@@ -1,7 +1,5 @@
 # Two commands: `make demo` and `make test`. Both install what is missing first; a second call is quick.
-# Debian's own where it is new enough: one in somebody's home is closed to the ordinary users that tests play.
-PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-            && echo /usr/bin/python3 || echo python3)
+PYTHON ?= python3
 BIN := .venv/bin
 export FEDCELL_CACHE ?= $(CURDIR)/.cache
 
@@ -46,7 +44,7 @@ browser:
 	@for name in chromium google-chrome chromium-browser; do command -v $$name >/dev/null && exit; done; \
 	$(MAKE) --no-print-directory debian DEBIAN=chromium
 
-.venv/.installed: pyproject.toml constraints.txt emulation/relay.c $(wildcard emulation/*.h)
+.venv/.installed: pyproject.toml constraints.txt $(wildcard emulation/*.c emulation/*.h)
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt setuptools wheel
 	$(BIN)/pip install --quiet --constraint constraints.txt "torch==$(TORCH)" 2>/dev/null \
