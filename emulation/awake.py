@@ -22,7 +22,8 @@ from pathlib import Path, PurePosixPath
 
 from emulation.sandbox import die_with_parent
 
-_CPUINFO, _CGROUPS = Path("/proc/cpuinfo"), Path("/sys/fs/cgroup")
+_CPUINFO = Path("/proc/cpuinfo")
+_OWN_CGROUPS, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 class Awake:
@@ -33,9 +34,7 @@ class Awake:
 
     def start(self) -> None:
         """Does nothing on a machine of its own, or where processor time is rationed."""
-        if not is_virtual(_CPUINFO.read_text()) or is_rationed(
-            Path("/proc/self/cgroup").read_text(), _CGROUPS
-        ):
+        if not is_virtual(_CPUINFO.read_text()) or is_rationed(_OWN_CGROUPS.read_text(), _CGROUPS):
             return
         for processor in sorted(os.sched_getaffinity(0)):
             self._watches.append(

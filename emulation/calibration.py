@@ -82,10 +82,8 @@ def calibrate(network: Measurable, *, quick: bool, frames_per_s: float = FRAMES_
     budget, checks = _Budget(frames_per_s), {link.device: list[Check]() for link in links}
     for batch in _batches(links):
         with Agents() as agents, ThreadPoolExecutor(len(batch)) as pool:
-            fair_per_s = [_fair_per_s(link, batch, frames_per_s) for link in batch]
             benches = [
-                _bench(network, link, quick, agents, fair)
-                for link, fair in zip(batch, fair_per_s, strict=True)
+                _bench(network, link, quick, agents, _fair_per_s(link, batch, frames_per_s)) for link in batch
             ]
             airs = _airs(benches)
             try:
@@ -152,18 +150,25 @@ def _fair_per_s(link: AccessLink, batch: Sequence[AccessLink], frames_per_s: flo
     """Small frames a second each way, so that all can be probed at the same time: as many as the machine
     carries and their air has room for, unless that is so few that one link after the other is done sooner."""
     by_machine = frames_per_s / (2 * len(batch))
-    sharers = [other for other in batch if link.air and other.air and other.air.name == link.air.name]
+    sharers = _sharers(link, batch)
     if len(sharers) < 2:
         return by_machine
     by_air = _AIRTIME / len(sharers) / max(spec.frame_time_s(SMALL_BYTES) for spec in _specs(link, sharers))
     return min(by_machine, by_air) if by_air >= _FEWEST_PER_S else by_machine
 
 
+def _sharers(link: AccessLink, links: Sequence[AccessLink]) -> list[AccessLink]:
+    """Those of `links` that begin in the same air as this one, which is among them."""
+    if link.air is None:
+        return [link]
+    return [other for other in links if other.air is not None and other.air.name == link.air.name]
+
+
 def _specs(link: AccessLink, links: Sequence[AccessLink]) -> tuple[LinkSpec, LinkSpec]:
     """What the link should be while the others rest: all of its rate, unless the air is divided for good."""
     if link.air is None or link.air.scheduler != "fixed":
         return link.up, link.down
-    sharers = sum(other.air is not None and other.air.name == link.air.name for other in links)
+    sharers = len(_sharers(link, links))
     up, down = (replace(spec, rate_bps=spec.rate_bps / sharers) for spec in (link.up, link.down))
     return up, down
 

@@ -337,9 +337,9 @@ def outages(bench: Bench, way: Way) -> Named:
     yield from gates.outages(gaps, interval_s, spec.outages).items()
 
 
-def busiest(seconds: Callable[[Bench, LinkSpec], float]) -> Callable[[Bench], float]:
-    """How long a stage takes whose directions go at the same time."""
-    return lambda bench: max(seconds(bench, spec) for spec in bench.specs)
+def busiest(taken: Callable[[Bench, LinkSpec], float]) -> Callable[[Bench], float]:
+    """What the direction takes that takes most, as of time where both go at once."""
+    return lambda bench: max(taken(bench, spec) for spec in bench.specs)
 
 
 def _few(_: Bench) -> float:
@@ -350,16 +350,16 @@ def _share(per_s: float, frame_bytes: int, spec: LinkSpec) -> float:
     return per_s * spec.frame_time_s(frame_bytes)
 
 
-def _pings_share(bench: Bench) -> float:
-    return max(_share(1 / _ping_plan(bench)[1], PING_BYTES, spec) for spec in bench.specs)
+def _pings_share(bench: Bench, spec: LinkSpec) -> float:
+    return _share(1 / _ping_plan(bench)[1], PING_BYTES, spec)
 
 
-def _delays_share(bench: Bench) -> float:
-    return max(_share(1 / _delay_plan(bench, spec)[1], SMALL_BYTES, spec) for spec in bench.specs)
+def _delays_share(bench: Bench, spec: LinkSpec) -> float:
+    return _share(1 / _delay_plan(bench, spec)[1], SMALL_BYTES, spec)
 
 
-def _air_share(bench: Bench) -> float:
-    return max(_share(_air_plan(bench, spec)[1], SMALL_BYTES, spec) for spec in bench.specs)
+def _air_share(bench: Bench, spec: LinkSpec) -> float:
+    return _share(_air_plan(bench, spec)[1], SMALL_BYTES, spec)
 
 
 def _both_rates(bench: Bench) -> float:
@@ -380,17 +380,17 @@ def _outages_s(bench: Bench, spec: LinkSpec) -> float:
     return 0.0 if bench.quick or not spec.outages else _outage_plan(spec)[1]
 
 
-ROUND_TRIP = Stage(round_trip, lambda bench: math.prod(_ping_plan(bench)), _few, _pings_share)
+ROUND_TRIP = Stage(round_trip, lambda bench: math.prod(_ping_plan(bench)), _few, busiest(_pings_share))
 DELAY = Stage(
     at_once(delay),
     busiest(lambda bench, spec: math.prod(_delay_plan(bench, spec))),
     _few,
-    _delays_share,
+    busiest(_delays_share),
 )
 RATE = Stage(
     at_once(rate),
     busiest(lambda bench, spec: 0.0 if _why_no_rate(bench, spec) else _rate_s(bench, spec)),
     _both_rates,
 )
-AIR = Stage(at_once(air), busiest(_air_s), _air_rates, _air_share)
+AIR = Stage(at_once(air), busiest(_air_s), _air_rates, busiest(_air_share))
 OUTAGES = Stage(at_once(outages), busiest(_outages_s), _few)

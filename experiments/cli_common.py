@@ -38,9 +38,9 @@ Output = Annotated[Path, typer.Option(metavar="DIR", callback=a_folder, help="Wh
 
 def a_file(path: Path | None) -> Path | None:
     """Of an option: a file that can be made or replaced."""
-    if path is not None and path.is_dir():
-        raise typer.BadParameter(f"{path} is a folder")
     if path is not None:
+        if path.is_dir():
+            raise typer.BadParameter(f"{path} is a folder")
         a_folder(path.absolute().parent)
     return path
 
@@ -50,11 +50,11 @@ def print_invalid(reasons: Iterable[str]) -> None:
     the relay, is said once, below them."""
     for why, group in itertools.groupby(reasons, key=lambda reason: reason.partition("; ")[2]):
         alike = list(group)
-        if len(alike) == 1 or not why:
-            alike, why = [f"INVALID: {reason}" for reason in alike], ""
-        else:
-            alike = [f"INVALID: {reason.partition('; ')[0]}" for reason in alike]
-        print("\n".join([*alike, f"  {why}"] if why else alike))
+        shared = why if len(alike) > 1 else ""
+        for reason in alike:
+            print(f"INVALID: {reason.partition('; ')[0] if shared else reason}")
+        if shared:
+            print(f"  {shared}")
 
 
 def print_json(document: dict[str, Any]) -> None:

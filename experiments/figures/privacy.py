@@ -52,10 +52,7 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes in (left, right):
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticks(
-            [*finite, infinity],
-            [*(f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in finite), "∞"],
-        )
+        axes.set_xticks([*finite, infinity], [*map(style.number, finite), "∞"])
         axes.set_xlim((finite[0] if finite else infinity) / 2, 2 * infinity)
         axes.set_xlabel("ε of a device (∞: no noise)")
     handles, names = left.get_legend_handles_labels()

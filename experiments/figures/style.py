@@ -73,6 +73,11 @@ def note_extrapolated(axes: Axes) -> None:
     axes.bar(0, 0, color=GREY, label=EXTRAPOLATED_NOTE, **EXTRAPOLATED)
 
 
+def number(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def save(figure: Figure, path: Path, *, valid: bool) -> list[Path]:
     """Write `path` as .png and .pdf; a run that cannot be trusted says so on every figure."""
     if not valid:

@@ -53,7 +53,7 @@ def _bars(axes: Axes, rows: pd.DataFrame) -> None:
                 axes.errorbar(megabytes, place + offset, xerr=half, color="black", linewidth=0.8)
             cross = " ×INVALID" if not row["valid"] else ""
             axes.text(
-                megabytes, place + offset, f" {marks.number(megabytes)}{cross}", va="center", fontsize=6.5
+                megabytes, place + offset, f" {style.number(megabytes)}{cross}", va="center", fontsize=6.5
             )
     marks.log_axis(axes, "x")
     axes.set_xlim(least, np.nanmax(sent) * 12)

@@ -66,7 +66,7 @@ def _totals(axes: Axes, rows: pd.DataFrame) -> None:
         axes.plot(row["bound_s"], place, "|", color="black", markersize=12)
         verdict = " ×INVALID" if not row["valid"] else ""
         axes.text(
-            row["latency_s"], place, f"  {marks.number(row['latency_s'])}{verdict}", va="center", fontsize=7
+            row["latency_s"], place, f"  {style.number(row['latency_s'])}{verdict}", va="center", fontsize=7
         )
     marks.log_axis(axes, "x")
     axes.set_xlim(rows["latency_s"].min() / 3, rows["latency_s"].max() * 8)

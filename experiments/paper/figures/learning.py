@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from experiments.figures import style
 from experiments.paper.figures import marks
@@ -84,10 +83,8 @@ def _time_axis(axes: Axes, losses: pd.DataFrame) -> None:
         return
     axes.set_xscale("symlog", linthresh=times.min(), linscale=0.4)
     axes.xaxis.set_minor_locator(NullLocator())
-    decades = 10.0 ** np.arange(np.floor(np.log10(times.min())), np.ceil(np.log10(times.max())))
-    ticks = [
-        0.0,
-        *(tick for tick in np.outer(decades, (1, 2, 5)).ravel() if times.min() <= tick <= times.max()),
-    ]
+    low, high = times.min(), times.max()
+    candidates = LogLocator(subs=(1.0, 2.0, 5.0)).tick_values(low, high)
+    ticks = [0.0, *(tick for tick in candidates if low <= tick <= high)]
     axes.set_xticks(ticks, [f"{tick:,g}" for tick in ticks])
     axes.set_xlim(-0.1 * times.min(), 1.4 * times.max())

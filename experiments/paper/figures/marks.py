@@ -128,11 +128,6 @@ def _tick(value: float, _: int) -> str:
     return f"{value / 1e3:g}k" if value < 1e6 else f"{value / 1e6:g}M"
 
 
-def number(value: float) -> str:
-    """Three digits, without an exponent."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
 def note(figure: Figure, trials: pd.DataFrame, *parts: str) -> None:
     """Under the figure: which trials of these parts are not valid, and how many were not to be had at all."""
     mine = trials[trials["part"].isin(parts)]
