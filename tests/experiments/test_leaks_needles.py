@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from experiments.leaks.needles import (
@@ -93,6 +93,7 @@ def test_what_has_no_part_of_its_own_is_found_whole() -> None:
 
 @given(before=st.binary(max_size=40), after=st.binary(max_size=40))
 def test_a_text_is_found_whole_or_not_at_all(before: bytes, after: bytes) -> None:
+    assume(not after.startswith(b"e"))  # Which would make it whole.
     texts = Wholes([b"grinning face, flat style", b"short", "Häuschen im Schnee".encode()])
     texts.search(before + b"grinning face, flat styl" + after)
     assert texts.found().tolist() == [0, 0, 0]
