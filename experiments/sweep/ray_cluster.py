@@ -11,9 +11,9 @@ from __future__ import annotations
 import io
 import logging
 import os
-import tarfile
 import tempfile
 import time
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -177,18 +177,18 @@ def run_on_node(
 
 
 def pack(folder: Path) -> bytes:
-    """A trial's folder as a compressed tar, without what stays on the node."""
+    """A trial's folder as a zip archive, without what stays on the node."""
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
             name = path.relative_to(folder)
             if path.is_file() and not path.is_symlink() and not set(name.parts) & set(_KEPT):
-                archive.add(path, str(name))
+                archive.write(path, name)
     return packed.getvalue()
 
 
 def unpack(packed: bytes, folder: Path) -> None:
     """What `pack` gave, into `folder`; nothing where there is nothing."""
     if packed:
-        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
-            archive.extractall(folder, filter="data")
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            archive.extractall(folder)  # It keeps every name inside the folder.
