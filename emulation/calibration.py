@@ -43,8 +43,9 @@ class Check:
     """One comparison; `passed` is None where nothing was judged, and `gate` then says why.
 
     `metric` is "rate", "goodput" (bit/s), "rtt", "delay", "jitter", "queue", "outage", "timing" (s),
-    "loss", "duplicate", "corrupt", "reordering", "down" (shares), "burst" (frames) or "gap" (a share of a
-    frame's time); `direction` "up", "down" or "both"; `bounds` the least and the most `measured` may be.
+    "loss", "duplicate", "corrupt", "reordering", "down" (shares), "burst" (frames) or "gap", "gap_p50",
+    "gap_p99" (shares of a frame's time); `direction` "up", "down" or "both"; `bounds` the least and the
+    most `measured` may be.
     """
 
     link: str

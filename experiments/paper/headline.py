@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
+from experiments.figures.style import number
 from experiments.paper.measured import Measured
 from experiments.paper.over_seeds import over_seeds
 from experiments.paper.schemes import BEST_CODEC, CENTRAL, FAMILIES, FULL, SCHEMES
@@ -80,12 +81,13 @@ def claims(table: pd.DataFrame) -> Iterator[str]:
     for family in FAMILIES:
         for scheme in ("lora-4", "lora-16", BEST_CODEC):
             for row in _rows(table, family, scheme):
-                loss = row["loss_ratio"]
+                loss, half = row["loss_ratio"], row["loss_ratio_half"]
                 quality = f", final loss {loss - 1:+.1%}" if loss == loss else ""
+                quality += f" ± {half:.1%}" if half == half else ""
                 sure = "" if row["valid"] else " (INVALID: do not quote)"
                 sure += " (with an extrapolated transfer)" if row["extrapolated"] else ""
-                sent = _times(row["bytes_factor"], "fewer bytes", "more bytes")
-                took = _times(row["latency_factor"], "less time", "more time")
+                sent = _times(row, "bytes_factor", "fewer bytes", "more bytes")
+                took = _times(row, "latency_factor", "less time", "more time")
                 yield (
                     f"{FAMILIES[family].title}: {SCHEMES[scheme].title} against {row['against']}, over "
                     f"{row['rounds']:.0f} rounds: {sent}, {took}{quality}{sure}"
@@ -132,7 +134,12 @@ def _rows(table: pd.DataFrame, family: str, scheme: str) -> list[dict[Any, Any]]
     return table[(table["family"] == family) & (table["scheme"] == scheme)].to_dict("records")
 
 
-def _times(factor: float, less: str, more: str) -> str:
+def _times(row: Mapping[Any, Any], name: str, less: str, more: str) -> str:
+    """`1,080 ± 3 times fewer bytes`; the interval is missing with one seed."""
+    factor, half = row[name], row[f"{name}_half"]
     if factor != factor:
         return f"{less}: not known"
-    return f"{factor:.3g} times {less}" if factor >= 1 else f"{1 / factor:.3g} times {more}"
+    if factor < 1:  # d(1/x) = dx/x^2
+        factor, half, less = 1 / factor, half / factor**2, more
+    sure = f" ± {number(half)}" if half == half else ""
+    return f"{number(factor)}{sure} times {less}"

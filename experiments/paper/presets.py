@@ -12,7 +12,8 @@ from experiments.paper.schemes import BEST, BEST_CODEC, FULL, SCHEMES
 class Links:
     """Devices on links of their own, of these rates both ways (Mbit/s), in one run: none waits for another's
     frames. `emulated_s` of a whole UNet's transfers are emulated, on the fastest of them; see
-    adapter.emulated_time."""
+    adapter.emulated_time. Where CUBIC first fills the queue within them (at 50 Mbit/s after 3 s, at 100 in
+    the second round) a transfer is not steady, and its trial invalid."""
 
     rates_mbit: tuple[float, ...]
     dilation: float
@@ -87,7 +88,7 @@ FULL_SUITE = Preset(
     seeds=(1, 2, 3),
     rounds=2,
     schemes=tuple(SCHEMES),
-    links=(Links((0.5, 1.0, 2.0, 5.0), 0.2, 10, 2), Links((10.0, 20.0, 50.0, 100.0), 1.0, 2, 2)),
+    links=(Links((0.5, 1.0, 2.0, 5.0), 0.2, 10, 2), Links((10.0, 30.0, 100.0), 1.0, 2, 1)),
     link_schemes=(FULL, "lora-4", BEST, BEST_CODEC),
     cell_sizes=(("lora-4", (2, 4, 8, 16, 32)), (BEST_CODEC, (2, 8))),
     paths=(

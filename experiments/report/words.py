@@ -8,9 +8,10 @@ from typing import Any
 
 NOTHING = "–"
 
-_TIMES = {"rtt", "delay", "jitter", "queue", "queue_delay"}
-_SHARES = {"loss", "duplicate", "duplicates", "corrupt", "corruption", "reordering"}
 _RATES = {"rate", "goodput"}
+_TIMES = {"rtt", "delay", "jitter", "queue", "outage", "timing"}
+_SHARES = {"loss", "duplicate", "corrupt", "reordering", "down", "gap", "gap_p50", "gap_p99"}
+_FRAMES = {"burst"}
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
@@ -79,6 +80,8 @@ def of_metric(metric: str, value: Any) -> str:
         return milliseconds(value)
     if metric in _SHARES:
         return percent(value)
+    if metric in _FRAMES and not missing(value):
+        return f"{number(value)} frames"
     return number(value)
 
 

@@ -13,7 +13,7 @@ from experiments.run import PACKAGES
 _ROOT = Path(__file__).parents[2]
 _OURS = ("proto", "server", "client", "emulation", "experiments")
 _KINDS = {".py", ".c", ".h", ".safetensors", ".json"}
-_ASIDE = [f"experiments/{name}/*" for name in ("bench", "figures", "report", "results", "sweep")]
+_ASIDE = [f"experiments/{name}/*" for name in ("bench", "figures", "paper", "report", "results", "sweep")]
 _ASIDE += ["experiments/cli*.py"]
 """What starts runs or draws them, and changes none."""
 

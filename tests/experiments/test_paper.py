@@ -121,7 +121,17 @@ def test_factors_are_between_trials_of_one_seed_and_say_where_they_do_not_hold(t
     assert any("LoRA r=4 ends with a higher loss than full: +20.0%" in line for line in told)
     assert any("at 0.5 Mbit/s" in line and "at 100 Mbit/s" in line for line in told)
     assert any("full does not fit the memory of phone" in line for line in told)
-    assert any("1e+03 times fewer bytes" in line for line in headline.claims(table))
+    told = list(headline.claims(table))
+    assert any("LoRA r=4 against full" in line and "1,000 ± 0 times fewer bytes" in line for line in told)
+    assert any("LoRA r=16 against central" in line and "2.67 ± 0 times more bytes" in line for line in told)
+
+
+def test_a_factor_has_its_interval_whichever_way_it_is_said() -> None:
+    row = {"family": "sd15", "scheme": "lora-16", "against": "central", "rounds": 2.0, "loss_ratio": 1.05}
+    row |= {"bytes_factor": 0.5, "bytes_factor_half": 0.01, "latency_factor": 8.0, "latency_factor_half": 0.3}
+    row |= {"loss_ratio_half": 0.004, "valid": True, "extrapolated": False}
+    (claim,) = headline.claims(pd.DataFrame([row]))
+    assert claim.endswith("2 ± 0.04 times more bytes, 8 ± 0.3 times less time, final loss +5.0% ± 0.4%")
 
 
 def test_invalid_trials_invalidate_their_factors(tmp_path: Path) -> None:

@@ -218,6 +218,11 @@ def test_thinning_keeps_every_dip_and_peak() -> None:
         (words.listed(["dev0", "dev1", "dev2", "dev5", "dev6"]), "dev0 to dev2, dev5, dev6"),
         (words.number(float("nan")), "–"),
         (words.number(1234567), "1,234,567"),
+        (words.of_metric("rate", 5e6), "5 Mbit/s"),
+        (words.of_metric("timing", 0.0004), "0.4 ms"),
+        (words.of_metric("gap_p99", 0.0123), "1.23 %"),
+        (words.of_metric("burst", 2.5), "2.5 frames"),
+        (words.of_metric("burst", None), "–"),
     ],
 )
 def test_numbers_are_written_with_units(written: str, expected: str) -> None:
