@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -27,26 +28,30 @@ _BEYOND = 4.0
 """Infinity stands so far from the largest epsilon, as a factor."""
 
 
-def draw(table: pd.DataFrame) -> Figure:
+def draw(table: pd.DataFrame, looks: Mapping[str, tuple[str, str]] | None = None) -> Figure:
     """Left the attack's AUC with its interval, right the held-out loss; a line a scheme, a point a run.
 
     Columns: scheme, epsilon (inf: no privacy was asked for), auc, auc_low, auc_high, loss, valid. Points that
-    are not valid are crosses, and no line goes through them.
+    are not valid are crosses, and no line goes through them. `looks`: colour and marker of each scheme, where
+    they are to be those of other figures.
     """
     figure = style.new_figure(8.0, 3.4)
     left, right = figure.subplots(1, 2)
     finite = sorted({float(value) for value in table["epsilon"] if math.isfinite(value)})
     infinity = _BEYOND * (finite[-1] if finite else 1.0)
-    schemes = list(dict.fromkeys(table["scheme"]))
-    for place, (scheme, look) in enumerate(zip(schemes, itertools.cycle(_LOOKS), strict=False)):
+    schemes = list(dict.fromkeys(table["scheme"].astype(str)))
+    looks = looks or dict(zip(schemes, itertools.cycle(_LOOKS), strict=False))
+    for place, scheme in enumerate(schemes):
+        look = looks[scheme]
         rows = table[table["scheme"] == scheme].sort_values("epsilon")
         shift = _BESIDE ** (place - (len(schemes) - 1) / 2)
         rows = rows.assign(place=shift * rows["epsilon"].replace(np.inf, infinity))
-        _line(left, rows, "auc", look, str(scheme))
+        _line(left, rows, "auc", look, scheme)
         left.vlines(rows["place"], rows["auc_low"], rows["auc_high"], color=look[0], linewidth=1)
-        _line(right, rows, "loss", look, str(scheme))
+        _line(right, rows, "loss", look, scheme)
     left.axhline(0.5, color=style.GREY, linestyle="--", linewidth=1, zorder=0)
-    left.annotate("chance", (0.01, 0.5), xycoords=left.get_yaxis_transform(), fontsize=7, va="bottom")
+    under = {"xycoords": left.get_yaxis_transform(), "ha": "right", "va": "top"}
+    left.annotate("chance", (0.99, 0.5), fontsize=7, **under)
     left.set_ylabel("AUC of membership inference")
     right.set_ylabel("held-out denoising loss")
     for axes in (left, right):

@@ -11,6 +11,7 @@ from experiments.paper.figures import marks
 def draw(tables: marks.Tables) -> Figure:
     """From `privacy`."""
     table = tables["privacy"]
-    figure = privacy.draw(table.assign(scheme=table["scheme"].map(marks.title)))
+    looks = {marks.title(scheme): look for scheme, look in marks.LOOKS.items()}
+    figure = privacy.draw(table.assign(scheme=table["scheme"].map(marks.title)), looks)
     marks.note(figure, tables["trials"], "privacy", "learning")
     return figure
