@@ -12,8 +12,8 @@ from experiments.paper.schemes import BEST, BEST_CODEC, FULL, SCHEMES
 class Links:
     """Devices on links of their own, of these rates both ways (Mbit/s), in one run: none waits for another's
     frames. `emulated_s` of a whole UNet's transfers are emulated, on the fastest of them; see
-    adapter.emulated_time. Where CUBIC first fills the queue within them (at 50 Mbit/s after 3 s, at 100 in
-    the second round) a transfer is not steady, and its trial invalid."""
+    adapter.emulated_time. A transfer that slows down within them (all did after some 3 s at 50 Mbit/s, and
+    in the second round at 100, probably when CUBIC first fills the queue) makes its trial invalid."""
 
     rates_mbit: tuple[float, ...]
     dilation: float
