@@ -7,7 +7,8 @@ import stat
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.conftest import REPOSITORY
+
 _NOBODY = "setpriv --reuid 65534 --regid 65534 --clear-groups"
 
 

@@ -81,7 +81,7 @@ def claims(table: pd.DataFrame) -> Iterator[str]:
     for family in FAMILIES:
         for scheme in ("lora-4", "lora-16", BEST_CODEC):
             for row in _rows(table, family, scheme):
-                quality = f", final loss {_loss(row)}" if row["loss_ratio"] == row["loss_ratio"] else ""
+                quality = f", final loss {higher_loss(row)}" if row["loss_ratio"] == row["loss_ratio"] else ""
                 sure = "" if row["valid"] else " (INVALID: do not quote)"
                 sure += " (with an extrapolated transfer)" if row["extrapolated"] else ""
                 sent = _times(row, "bytes_factor", "fewer bytes", "more bytes")
@@ -109,7 +109,7 @@ def where_not(table: pd.DataFrame, bandwidth: pd.DataFrame, energy: pd.DataFrame
                 f"{row['break_even_rounds']:.3g} rounds, and sends more from then on."
             )
         if row["loss_ratio"] > _WORSE:
-            yield f"{what} ends with a higher loss than {row['against']}: {_loss(row)}."
+            yield f"{what} ends with a higher loss than {row['against']}: {higher_loss(row)}."
     for scheme, own in energy[~energy["feasible"].astype(bool)].groupby("scheme", sort=False):
         yield (
             f"{SCHEMES[str(scheme)].title} does not fit the memory of {', '.join(own['profile'])}: their "
@@ -132,8 +132,8 @@ def _rows(table: pd.DataFrame, family: str, scheme: str) -> list[dict[Any, Any]]
     return table[(table["family"] == family) & (table["scheme"] == scheme)].to_dict("records")
 
 
-def _loss(row: Mapping[Any, Any]) -> str:
-    """`+3.7% ± 5.1%`: how much higher than the other's."""
+def higher_loss(row: Mapping[Any, Any]) -> str:
+    """`+3.7% ± 5.1%`: how far the final loss is above the other's."""
     half = row["loss_ratio_half"]
     return f"{row['loss_ratio'] - 1:+.1%}" + (f" ± {half:.1%}" if half == half else "")
 

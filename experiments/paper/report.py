@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from markupsafe import Markup
 
+from experiments.paper.headline import higher_loss
 from experiments.paper.presets import Preset
 from experiments.paper.schemes import FAMILIES, SCHEMES
 from experiments.report import parts
@@ -69,7 +70,7 @@ def _factors(suite: Suite) -> Section:
             _number(row["rounds"]),
             _factor(row, "bytes_factor"),
             _factor(row, "latency_factor"),
-            _percent(row, "loss_ratio"),
+            "–" if math.isnan(row["loss_ratio"]) else higher_loss(row),
             _number(row["break_even_rounds"]),
             _marks(row),
         ]
@@ -137,13 +138,6 @@ def _number(value: float) -> str:
 def _factor(row: Mapping[Any, Any], name: str) -> str:
     half = row[f"{name}_half"]
     return _number(row[name]) + ("" if math.isnan(half) else f" ± {half:.2g}")
-
-
-def _percent(row: Mapping[Any, Any], name: str) -> str:
-    if math.isnan(row[name]):
-        return "–"
-    half = row[f"{name}_half"]
-    return f"{row[name] - 1:+.1%}" + ("" if math.isnan(half) else f" ± {half:.1%}")
 
 
 def _marks(row: Mapping[Any, Any]) -> str:
